@@ -1,0 +1,33 @@
+"""What ends a run early, and the exit status of each."""
+
+import signal
+
+
+class UserError(Exception):
+    """Something that the user can mend; shown as one paragraph, exit status 2.
+
+    Each problem names its config path, the value, and what would be right.
+    """
+
+    status = 2
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class TrainingError(UserError):
+    """The config was sound and the training was not: it diverged, or a write failed.  Exit status 1."""
+
+    status = 1
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived; exit status 128 plus the signal's number.
+
+    Not an Exception, so that no handler meant for failures takes it for one.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
