@@ -1,0 +1,252 @@
+"""The whole config, checked before anything is loaded or written.
+
+YAML is the surface and signatures are the schema: each `_target_` is bound to its signature, the root to run()'s.
+`check` collects every problem and raises once.  Its own conversions are two: an integral float becomes an int where
+no float is allowed (cloud tuners send 64.0), and the converted value is written into the config.
+"""
+
+import inspect
+import math
+import typing
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from alphard import targets
+from alphard.errors import UserError
+from alphard.hydra_seam import instantiate
+
+Node = DictConfig | ListConfig
+Schema = Callable[..., Any]
+
+# Hydra's own words in a node.
+RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+# What run() knows and a config need not: the data's facts, the model's parameters, the optimizer of a scheduler.
+GIVEN = {"features", "classes", "class_counts", "params", "optimizer"}
+STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+
+def check(config: DictConfig, root: Schema, groups: set[str]) -> None:
+    """Raise UserError with every problem of `config`, each by its config path.
+
+    root:   the function whose keyword-only parameters are the settings at the root.
+    groups: root keys that hold nodes to instantiate.
+    """
+    problems = [*_missing(config), *_settings(config, root, groups)]
+    for path, node in _nodes(config, ""):
+        problems += _node(config, path, node)
+    if not problems:  # a constructor would only repeat what a signature said
+        problems += _constructed(config)
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+
+
+def nearest(name: str, names: typing.Iterable[str]) -> str:
+    """`; did you mean `x`?`, or where nothing is near, nothing."""
+    near = get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _missing(config: DictConfig) -> Iterator[str]:
+    """What is `???` still: a value that only the user knows."""
+    for path in sorted(OmegaConf.missing_keys(config)):
+        yield f"{path}: is missing; give {path}=…"
+
+
+def _settings(config: DictConfig, root: Schema, groups: set[str]) -> Iterator[str]:
+    """The root is bound to run()'s signature; a key of the user's own is welcome where something refers to it."""
+    known = {name: p for name, p in inspect.signature(root).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    text = OmegaConf.to_yaml(config, resolve=False)
+    hints = typing.get_type_hints(root, include_extras=True)
+    for name in map(str, config):
+        if name in known:
+            yield from _value(config, config, name, hints[name], name)
+        elif name not in groups and not any(f"${{{name}{end}" in text for end in ("}", ".", "[")):
+            yield f"{name}: no setting has this name, and nothing refers to it{nearest(name, [*known, *groups])}"
+    for name, parameter in known.items():
+        if name not in config and parameter.default is parameter.empty:
+            yield f"{name}: is missing; give {name}=…"
+
+
+def _nodes(node: Node, path: str) -> Iterator[tuple[str, DictConfig]]:
+    """Every node with a `_target_`, by its path; what an interpolation leads to is met where it stands."""
+    if isinstance(node, DictConfig) and "_target_" in node:
+        yield path, node
+    keys = range(len(node)) if isinstance(node, ListConfig) else list(node)
+    for key in keys:
+        if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
+            continue
+        child = node[key]
+        if isinstance(child, DictConfig | ListConfig):
+            yield from _nodes(child, _join(path, key))
+
+
+def _node(config: DictConfig, path: str, node: DictConfig) -> Iterator[str]:
+    """One `_target_`: its name trusted, its arguments bound, its values of the right kind."""
+    try:
+        target = targets.locate(node["_target_"])
+    except OmegaConfBaseException as error:
+        yield f"{path}._target_: {_short(error)}"
+        return
+    except targets.Untrusted as error:
+        yield f"{path}._target_: {error}"
+        return
+    except (ImportError, AttributeError) as error:
+        yield f"{path}._target_: {node['_target_']} cannot be imported: {error}"
+        return
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return  # a class written in C that tells no signature: its constructor will speak
+    yield from _names(path, node, parameters)
+    hints = _hints(target)
+    for name in map(str, node):
+        if name not in RESERVED and name in parameters and name in hints:
+            yield from _value(config, node, name, hints[name], _join(path, name), ours=not _library(target))
+
+
+def _names(path: str, node: DictConfig, parameters: typing.Mapping[str, inspect.Parameter]) -> Iterator[str]:
+    named = {name: p for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    target = node["_target_"]
+    for name in map(str, node):
+        if name not in RESERVED and name not in named and not anything:
+            yield f"{_join(path, name)}: {target} takes no such argument{nearest(name, named)}"
+    taken = len(node["_args_"]) if "_args_" in node else 0
+    built = node.get("_partial_", False) or path in ("model", "")
+    for name, parameter in list(named.items())[taken:]:
+        if parameter.default is parameter.empty and name not in node and not (built and name in GIVEN):
+            hint = "; a partial node (_partial_: true) is given it" if name in GIVEN else f"; give {path}.{name}=…"
+            yield f"{_join(path, name)}: {target} needs it{hint}"
+
+
+def _value(
+    config: DictConfig, node: DictConfig, name: str, annotation: Any, path: str, ours: bool = True
+) -> Iterator[str]:
+    """One value against its annotation.  Of a library, whose annotations may lie, only plain values are judged."""
+    if OmegaConf.is_missing(node, name):
+        return  # _missing said so
+    try:
+        value = node[name]
+    except OmegaConfBaseException as error:
+        yield f"{path}: {_short(error)}"
+        return
+    except RecursionError:
+        yield f"{path}: {_raw(node, name)} refers to itself"
+        return
+    plain = OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
+    if _holds_target(plain) or not (ours or isinstance(plain, bool | int | float | str)):
+        return
+    adapter = _adapter(annotation)
+    if adapter is None:
+        return
+    problem = _judge(adapter, plain)
+    if problem is None:
+        return
+    integral = _integral(plain)
+    for candidate in (integral, _tuples(integral)):
+        if _judge(adapter, candidate) is None:
+            OmegaConf.update(config, path, integral, force_add=True) if path != name else config.update({name: integral})
+            return
+    origin = _origin(node, name) or path
+    place, message = problem
+    also = f" (as {path})" if origin != path else ""
+    yield f"{origin}{place}: {_show(plain)}{also}: {message}"
+
+
+def _judge(adapter: TypeAdapter[Any], value: Any) -> tuple[str, str] | None:
+    """Where in the value, and what is wrong with it; None where nothing is.  What pydantic made of it is discarded."""
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        messages = list(dict.fromkeys(e["msg"].removeprefix("Input ") for e in error.errors()))
+        place = "".join(f"[{step}]" for step in error.errors()[0]["loc"] if isinstance(step, int))
+        return place, " or ".join(messages)
+    return None
+
+
+def _integral(value: Any) -> Any:
+    """64.0 -> 64, also inside lists; anything else stays."""
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        return int(value)
+    return [_integral(item) for item in value] if isinstance(value, list) else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    try:
+        return TypeAdapter(annotation, config=STRICT)
+    except PydanticSchemaGenerationError:
+        return None
+    except PydanticUserError:  # a type that brings its own configuration
+        return TypeAdapter(annotation)
+
+
+def _hints(target: Schema) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target.__init__ if isinstance(target, type) else target, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {}  # a library's annotation that names what only a type checker imports
+
+
+def _library(target: Schema) -> bool:
+    return (target.__module__ or "").split(".")[0] not in {"alphard", *targets.own_packages()}
+
+
+def _constructed(config: DictConfig) -> Iterator[str]:
+    """The ranges that only a library's constructor knows, on one parameter that nobody needs."""
+    import torch
+
+    for name in ("optimizer", "scheduler"):
+        given: list[Any] = [[torch.nn.Parameter(torch.zeros(1))]]
+        try:
+            optimizer = instantiate(config.optimizer)(*given)
+            if name == "scheduler":
+                instantiate(config.scheduler)(optimizer)
+        except Exception as error:  # whatever a constructor raises is the user's to read
+            yield f"{name}: {config[name].get('_target_')} refused its arguments: {_short(error)}"
+            return
+    for name, node in config.get("callbacks", {}).items():
+        try:
+            instantiate(node)
+        except Exception as error:
+            yield f"callbacks.{name}: {node.get('_target_')} refused its arguments: {_short(error)}"
+
+
+def _origin(node: DictConfig, name: str) -> str | None:
+    """The setting that the user typed, where the value is nothing but a reference to it."""
+    raw = _raw(node, name)
+    inner = raw[2:-1] if isinstance(raw, str) and raw.startswith("${") and raw.endswith("}") else ""
+    return inner if inner and not set(inner) & set("${}: ") and not inner.startswith(".") else None
+
+
+def _raw(node: DictConfig, name: str) -> Any:
+    return typing.cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))[name]
+
+
+def _holds_target(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "_target_" in value or any(map(_holds_target, value.values()))
+    return isinstance(value, list) and any(map(_holds_target, value))
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}" if path else str(key)
+
+
+def _short(error: BaseException) -> str:
+    """The first paragraph of a message that may run to many lines."""
+    cause = error.__cause__ or error
+    return str(cause).strip().split("\n")[0] or type(cause).__name__
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

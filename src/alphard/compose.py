@@ -1,0 +1,127 @@
+"""A config composed as train.py composes it, and Hydra's refusals in words that say what would be right."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from alphard.check import nearest
+from alphard.errors import UserError
+
+Refusals = (HydraException, OmegaConfBaseException)
+# Flags that lead to other configs than ours: there, Hydra's own words have to do.
+ELSEWHERE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
+
+
+def compose(configs: Path, overrides: Sequence[str]) -> DictConfig:
+    """The config of `python train.py OVERRIDES`; raises what Hydra raises."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(configs.absolute()), version_base="1.3"):
+        return hydra_compose("config", list(overrides))
+
+
+def explain(configs: Path, arguments: Sequence[str], refusal: Exception) -> tuple[list[str], DictConfig | None]:
+    """Every problem of a command line that Hydra refused, and the config without what it refused.
+
+    Hydra stops at the first; here each override is tried beside those that passed, group choices first.
+    """
+    if any(a.split("=")[0] in ELSEWHERE for a in arguments):
+        return [_first_line(refusal)], None
+    parsed: list[tuple[str, Override]] = []
+    problems: list[str] = []
+    for text in (a for a in arguments if not a.startswith("-")):
+        try:
+            parsed.append((text, OverridesParser.create().parse_override(text)))
+        except Refusals as error:
+            problems.append(f"{text}: {_grammar(error)}")
+    parsed.sort(key=lambda pair: not _options(configs, pair[1].key_or_group))
+    passed: list[str] = []
+    for text, override in parsed:
+        for one in _single(text, override):
+            try:
+                compose(configs, [*passed, one])
+            except Refusals as error:
+                problems.append(_translate(configs, one, override, error, passed))
+            else:
+                passed.append(one) if one == next(_single(text, override)) else None
+    try:
+        rest = compose(configs, passed)
+    except Refusals:
+        return problems or [_first_line(refusal)], None
+    return problems or [_first_line(refusal)], rest
+
+
+def paths(config: Any, at: str = "") -> Iterator[str]:
+    """Every config path, without following references."""
+    plain = OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config
+    if isinstance(plain, dict):
+        for key, value in plain.items():
+            path = f"{at}.{key}" if at else str(key)
+            yield path
+            yield from paths(value, path)
+
+
+def _single(text: str, override: Override) -> Iterator[str]:
+    """A sweep as the overrides of its jobs; anything else as it is."""
+    if not override.is_sweep_override() or not override.is_discrete_sweep():
+        yield text
+        return
+    key = text.split("=", 1)[0]
+    for value in override.sweep_string_iterator():
+        yield f"{key}={value}"
+
+
+def _translate(configs: Path, text: str, override: Override, error: Exception, passed: list[str]) -> str:
+    key, options = override.key_or_group, _options(configs, override.key_or_group)
+    if options and not override.is_delete():
+        value = text.split("=", 1)[1]
+        return f"{key}: there is no option {value}{nearest(value, options)} The options are {', '.join(options)}"
+    message = str(error) + str(error.__cause__ or "")
+    if "is not in struct" in message or "No match in the defaults list" in message or "Could not override" in message:
+        known = list(paths(compose(configs, passed)))
+        # A misspelt last word is nearer to its siblings than to all paths.
+        siblings = [path for path in known if path.rpartition(".")[0] == key.rpartition(".")[0]]
+        hint = nearest(key, siblings) or nearest(key, known)
+        add = text.lstrip("+")
+        return f"{key}: no such key{hint or f'; +{add} adds one'}"
+    return f"{text}: {_first_line(error)}"
+
+
+def _options(configs: Path, group: str) -> list[str]:
+    """The options of a config group, or none where `group` is no group."""
+    if not group or "." in group:
+        return []
+    return sorted(path.stem for path in (configs / group).glob("*.yaml"))
+
+
+def _grammar(error: Exception) -> str:
+    return f"Hydra cannot read this: {_first_line(error)}; quote a value that holds , = : ( ) [ ] {{ }} or blanks twice: 'key=\"a, b\"'"
+
+
+def _first_line(error: BaseException) -> str:
+    cause = error.__cause__
+    lines = [line for line in str(error).strip().split("\n") if line.strip()]
+    if isinstance(cause, OmegaConfBaseException):
+        lines += [line for line in str(cause).strip().split("\n") if line.strip()][:1]
+    return "; ".join(line.strip() for line in lines[:2]) or type(error).__name__
+
+
+def must_be_sound(config: DictConfig, problems: Sequence[str] = ()) -> None:
+    """Check `config` whole, with what is known already; raises UserError with all of it."""
+    from alphard.check import check
+    from alphard.run import GROUPS, run
+
+    try:
+        check(config, run, GROUPS)
+    except UserError as error:
+        raise UserError(*problems, *error.problems) from None
+    if problems:
+        raise UserError(*problems)

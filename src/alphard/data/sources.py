@@ -1,0 +1,128 @@
+"""Sources of ready numbers: built-in sets, npz files, made data."""
+
+import contextlib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, BinaryIO, Literal
+
+import numpy as np
+from annotated_types import Ge
+
+from alphard import storage
+from alphard.data.module import SplitData, TableData
+from alphard.data.table import Array, Splits, Table, at_least_two, encode, features, labels
+from alphard.errors import UserError
+from alphard.types import Count, NonNegative
+
+
+@dataclass(eq=False, kw_only=True)
+class BuiltIn(SplitData):
+    """A table that ships with scikit-learn, standardised by its training rows.
+
+    name: digits (1,797 rows, 64 features, 10 classes) or breast_cancer (569 rows, 30 features, 2 classes).
+    """
+
+    name: Literal["digits", "breast_cancer"]
+
+    def load(self) -> Splits:
+        """Read the table from scikit-learn's own files."""
+        from sklearn import datasets
+        from sklearn.preprocessing import StandardScaler
+
+        bunch = getattr(datasets, f"load_{self.name}")()
+        parts = self.divide(bunch.target)
+        scaler = StandardScaler().fit(bunch.data[parts[0]])
+        tables = [Table(scaler.transform(bunch.data[p]).astype(np.float32), bunch.target[p].astype(np.int64)) for p in parts]
+        return Splits.of(tables, list(map(str, bunch.feature_names)), list(map(str, bunch.target_names)), scaler)
+
+
+@dataclass(eq=False, kw_only=True)
+class Synthetic(SplitData):
+    """Made rows: X standard normal, y the argmax of a random linear teacher's scores.
+
+    noise: standard deviation of what is added to the scores, which have 1.
+    """
+
+    rows: Count = 20_000
+    features: Count = 64
+    classes: Annotated[int, Ge(2)] = 10
+    noise: NonNegative = 0.1
+
+    def load(self) -> Splits:
+        """Draw teacher and rows from `split_seed`."""
+        random = np.random.default_rng(self.split_seed)
+        X = random.standard_normal((self.rows, self.features), dtype=np.float32)
+        teacher = random.standard_normal((self.features, self.classes), dtype=np.float32) / np.sqrt(self.features)
+        scores = X @ teacher.astype(np.float32)
+        scores += np.float32(self.noise) * random.standard_normal(scores.shape, dtype=np.float32)
+        y = scores.argmax(axis=1)
+        tables = [Table(X[rows], y[rows]) for rows in self.divide(y)]
+        names = [f"x{i}" for i in range(self.features)]
+        return Splits.of(tables, names, [str(c) for c in range(self.classes)])
+
+
+@dataclass(eq=False, kw_only=True)
+class Npz(TableData):
+    """Arrays split already: X_train, y_train in one file, X_val, y_val in another, perhaps X_test, y_test in a third.
+
+    train, validation, test: local paths or URLs.  Read without pickle.
+    """
+
+    train: str
+    validation: str
+    test: str | None = None
+
+    def load(self) -> Splits:
+        """Read and judge the arrays; labels are numbered in the order of the training rows' classes."""
+        X, y = self._read(self.train, "train", "data.train")
+        classes = np.unique(y)
+        at_least_two(classes, "data.train")
+        tables = [Table(X, encode(y, classes, "data.train"))]
+        width = X.shape[1]
+        for path, suffix, at in ((self.validation, "val", "data.validation"), (self.test, "test", "data.test")):
+            if path is None:
+                continue
+            X, y = self._read(path, suffix, at)
+            if X.shape[1] != width:
+                raise UserError(f"{at}: X has {X.shape[1]} features and the training rows {width}")
+            if (y.dtype.kind in "US") != (classes.dtype.kind in "US"):
+                raise UserError(f"{at}: y holds {y.dtype} and the training rows' y {classes.dtype}; give one kind")
+            tables.append(Table(X, encode(y, classes, at)))
+        return Splits.of(tables, [f"x{i}" for i in range(width)], [str(c) for c in classes])
+
+    @staticmethod
+    def _read(path: str, suffix: str, at: str) -> tuple[Array, Array]:
+        with storage.reading(path, at) as file, _npz_errors(path, at):
+            _must_be_zip(file, path, at)
+            with np.load(file, allow_pickle=False) as arrays:
+                for name in (f"X_{suffix}", f"y_{suffix}"):
+                    if name not in arrays:
+                        raise UserError(f"{at}: {path} has no array {name}; it has {', '.join(arrays.files) or 'none'}")
+                X, y = arrays[f"X_{suffix}"], arrays[f"y_{suffix}"]
+        X = features(X, at)
+        return X, labels(y, len(X), at)
+
+
+def _must_be_zip(file: BinaryIO, path: str, at: str) -> None:
+    """numpy calls whatever is no npz file pickled; say what it is instead."""
+    start = file.read(2)
+    file.seek(0)
+    if not start:
+        raise UserError(f"{at}: {path} is empty")
+    if start[:1] == b"\x80":
+        raise UserError(f"{at}: {path} is a pickle, which could run code; save arrays with numpy.savez")
+    if start != b"PK":
+        raise UserError(f"{at}: {path} is not an npz file; save named arrays with numpy.savez")
+
+
+@contextlib.contextmanager
+def _npz_errors(path: str, at: str) -> Iterator[None]:
+    """Every way in which numpy and zipfile say that a file is torn."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+        if "Object arrays" in str(error):
+            raise UserError(f"{at}: {path} holds pickled objects, which could run code; save plain numeric arrays") from None
+        raise UserError(f"{at}: {path} is not a whole npz file: {str(error) or type(error).__name__}") from None

@@ -1,0 +1,116 @@
+"""Rows and labels, judged and split.  Shapes: N rows, F features, C classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alphard.errors import UserError
+
+Array = NDArray[Any]
+CHUNK = 1 << 22  # values looked at in one go, so that judging 1 GB needs no second GB
+
+
+@dataclass
+class Table:
+    """X (N, F) float32 and y (N,) int64 in [0, C)."""
+
+    X: Array
+    y: Array
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass
+class Splits:
+    """What a source loads: rows to fit, rows to choose by, and rows that stay sealed.
+
+    preprocessing: the fitted scikit-learn transformer from a user's rows to X, saved with the model.
+    """
+
+    train: Table
+    validation: Table
+    test: Table | None
+    feature_names: list[str]
+    classes: list[str]
+    preprocessing: Any = None
+
+    @classmethod
+    def of(cls, tables: Sequence[Table], feature_names: list[str], classes: list[str], preprocessing: Any = None) -> "Splits":
+        """From training, validation and perhaps test rows, in this order."""
+        test = tables[2] if len(tables) > 2 else None
+        return cls(tables[0], tables[1], test, feature_names, classes, preprocessing)
+
+
+def features(X: Array, at: str) -> Array:
+    """X as contiguous float32 (N, F), or UserError at config path `at`."""
+    if X.ndim != 2:
+        raise UserError(f"{at}: X has {X.ndim} dimensions, {X.shape}; give rows and features, (N, F)")
+    if X.dtype.kind not in "biuf":
+        raise UserError(f"{at}: X holds {X.dtype}; give numbers")
+    if 0 in X.shape:
+        raise UserError(f"{at}: X is empty, {X.shape}; give at least one row and one feature")
+    X = np.ascontiguousarray(X, dtype=np.float32)
+    flat = X.reshape(-1)
+    for start in range(0, len(flat), CHUNK):
+        finite = np.isfinite(flat[start : start + CHUNK])
+        if not finite.all():
+            row, column = divmod(start + int(np.argmin(finite)), X.shape[1])
+            raise UserError(f"{at}: X[{row}, {column}] is {X[row, column]}; impute or drop what is missing or infinite")
+    return X
+
+
+def labels(y: Array, rows: int, at: str) -> Array:
+    """y as (N,) of whole numbers or text, or UserError at config path `at`."""
+    if y.ndim != 1:
+        raise UserError(f"{at}: y has {y.ndim} dimensions, {y.shape}; give one label a row, (N,)")
+    if len(y) != rows:
+        raise UserError(f"{at}: X has {rows} rows and y {len(y)}; give one label a row")
+    if y.dtype.kind == "f":
+        if not np.isfinite(y).all():
+            raise UserError(f"{at}: y[{int(np.argmin(np.isfinite(y)))}] is not finite; drop the rows without a label")
+        if (y != np.round(y)).any():
+            raise UserError(f"{at}: y holds {y[np.argmax(y != np.round(y))]}; labels are classes, not measurements")
+        return y.astype(np.int64)
+    if y.dtype.kind not in "biuUS":
+        raise UserError(f"{at}: y holds {y.dtype}; give whole numbers or text")
+    return y
+
+
+def encode(y: Array, classes: Array, at: str) -> Array:
+    """Each label's place in `classes`, which is sorted; a label that is not among them is an error."""
+    places = np.searchsorted(classes, y).clip(max=len(classes) - 1)
+    strange = classes[places] != y
+    if strange.any():
+        raise UserError(f"{at}: label {y[np.argmax(strange)]!s} never occurs in the training rows; the model cannot say it")
+    return places.astype(np.int64)
+
+
+def at_least_two(classes: Array, at: str) -> None:
+    """Raise UserError where there is nothing to tell apart."""
+    if len(classes) < 2:
+        raise UserError(f"{at}: only one class, {classes[0]!s}, in the training rows; there is nothing to learn")
+
+
+def stratified(y: Array, shares: Sequence[float], seed: int, at: str) -> list[Array]:
+    """Row numbers of as many parts as `shares`, each with the classes in their proportion; what is left over comes first.
+
+    shares: of all rows, in [0, 1), in all less than 1.  A share of 0 gives no rows.
+    """
+    from sklearn.model_selection import train_test_split
+
+    rest, parts = np.arange(len(y)), []
+    for share in shares:
+        size = round(share * len(y))
+        if not size:
+            parts.append(rest[:0])
+            continue
+        try:
+            rest, part = train_test_split(rest, test_size=size, random_state=seed, stratify=y[rest])
+        except ValueError as error:
+            raise UserError(f"{at}: {len(y)} rows cannot be split by class: {error}") from None
+        parts.append(np.sort(part))
+    return [np.sort(rest), *parts]

@@ -1,0 +1,129 @@
+"""One CSV or Parquet file with a target column."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge
+
+from alphard import storage
+from alphard.check import nearest
+from alphard.data import preprocessing
+from alphard.data.module import SplitData
+from alphard.data.table import Array, Splits, Table, at_least_two
+from alphard.errors import UserError
+
+
+@dataclass(eq=False, kw_only=True)
+class Csv(SplitData):
+    """Rows of one CSV or Parquet file; preprocessing is fitted on the training rows only.
+
+    path:    local path or URL; Parquet by its ending (.parquet, .pq), else CSV, also compressed (.gz, .zip, .xz).
+    target:  the column to predict.
+    drop:    columns not to learn from.
+    numeric, categorical: columns by name; None finds them by type, text and true/false being categorical.
+        With one of them given, the other takes what is left.
+    max_categories: of a categorical column; the rarest beyond them share one.
+    """
+
+    path: str
+    target: str
+    drop: list[str] = field(default_factory=list)
+    numeric: list[str] | None = None
+    categorical: list[str] | None = None
+    max_categories: Annotated[int, Ge(2)] = 50
+
+    def load(self) -> Splits:
+        """Read the file, split its rows, fit the preprocessing."""
+        frame = read(self.path)
+        y, names = self._labels(frame)
+        numeric, categorical = self._columns(frame)
+        parts = self.divide(y)
+        train = frame.iloc[parts[0]]
+        empty = [name for name in (*numeric, *categorical) if train[name].isna().all()]
+        if empty:
+            raise UserError(f"data.path: {', '.join(empty)} without any value in the training rows; add to data.drop")
+        _warn_of_names(train, categorical)
+        at_least_two(np.array(names)[np.unique(y[parts[0]])], "data.target")
+        fitted = preprocessing.fit(preprocessing.build(numeric, categorical, self.max_categories), train)
+        tables = [Table(preprocessing.transform(fitted, frame.iloc[p]), y[p]) for p in parts]
+        features = [str(name) for name in fitted.get_feature_names_out()]
+        return Splits.of(tables, features, names, fitted)
+
+    def _labels(self, frame: Any) -> tuple[Array, list[str]]:
+        self._must_have(frame, "data.target", [self.target])
+        column = frame[self.target]
+        gaps = int(column.isna().sum())
+        if gaps:
+            raise UserError(f"data.target: {self.target} is missing in {gaps} of {len(frame)} rows; drop those rows")
+        if column.dtype.kind == "f" and not (column == column.round()).all():
+            raise UserError(f"data.target: {self.target} holds {column.iloc[0]}; classes are wanted, not measurements")
+        classes, y = np.unique(column.astype("int64") if column.dtype.kind == "f" else column.to_numpy(), return_inverse=True)
+        at_least_two(classes, "data.target")
+        if len(classes) > max(50, len(frame) // 10):
+            raise UserError(f"data.target: {self.target} has {len(classes)} classes in {len(frame)} rows; name a column of classes")
+        return y.astype(np.int64), [str(c) for c in classes]
+
+    def _columns(self, frame: Any) -> tuple[list[str], list[str]]:
+        """Which columns are numbers and which are categories, in the file's order."""
+        self._must_have(frame, "data.drop", self.drop)
+        self._must_have(frame, "data.numeric", self.numeric or [])
+        self._must_have(frame, "data.categorical", self.categorical or [])
+        left = [name for name in map(str, frame.columns) if name != self.target and name not in self.drop]
+        twice = set(self.numeric or []) & set(self.categorical or [])
+        if twice:
+            raise UserError(f"data.numeric: {', '.join(sorted(twice))} also in data.categorical; name each column once")
+        if self.numeric is not None or self.categorical is not None:
+            numeric = self.numeric if self.numeric is not None else [n for n in left if n not in (self.categorical or [])]
+            categorical = self.categorical if self.categorical is not None else [n for n in left if n not in numeric]
+        else:
+            numeric = [name for name in left if frame[name].dtype.kind in "iuf"]
+            categorical = [name for name in left if name not in numeric]
+            dates = [name for name in categorical if frame[name].dtype.kind in "mM"]
+            if dates:
+                raise UserError(f"data.path: {', '.join(dates)} of dates; derive numbers from them, or add to data.drop")
+        if not numeric and not categorical:
+            raise UserError("data.path: no column is left to learn from; shorten data.drop")
+        return numeric, categorical
+
+    @staticmethod
+    def _must_have(frame: Any, at: str, names: Sequence[str]) -> None:
+        columns = list(map(str, frame.columns))
+        for name in names:
+            if name not in columns:
+                raise UserError(f"{at}: no column {name}{nearest(name, columns)} The columns are {', '.join(columns)}")
+
+
+def read(path: str) -> Any:
+    """The file's rows as a DataFrame, or UserError at data.path."""
+    import pandas as pd
+
+    with storage.reading(path, "data.path") as file:
+        try:
+            if path.endswith((".parquet", ".pq")):
+                frame = pd.read_parquet(file)
+            else:
+                ending = path.rsplit(".", 1)[-1]
+                compression: Any = {"gz": "gzip", "zip": "zip", "xz": "xz", "bz2": "bz2", "zst": "zstd"}.get(ending)
+                frame = pd.read_csv(file, compression=compression)
+        except pd.errors.EmptyDataError:
+            raise UserError(f"data.path: {path} is empty") from None
+        except (ValueError, OSError, EOFError, UnicodeDecodeError) as error:
+            raise UserError(f"data.path: {path} cannot be read: {str(error).split(chr(10))[0]}") from None
+    if frame.empty:
+        raise UserError(f"data.path: {path} has a header and no rows")
+    return frame
+
+
+def _warn_of_names(train: Any, categorical: list[str]) -> None:
+    """A name or an identifier teaches nothing; say so, and go on."""
+    for name in categorical:
+        distinct = train[name].nunique()
+        if distinct > 0.5 * train[name].count():
+            warnings.warn(
+                f"data.path: column {name} has {distinct} values in {len(train)} rows, so it looks like a name; "
+                f"data.drop=[…,{name}] leaves it out",
+                stacklevel=2,
+            )

@@ -1,0 +1,51 @@
+"""One row an epoch: losses, metrics, learning rate, seconds."""
+
+import csv
+import io
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+
+FIRST = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "learning_rate", "seconds")
+
+
+class History(pl.Callback):
+    """Collect what each epoch logged; `to_csv` is eval_history.csv.
+
+    learning_rate is what the epoch was trained with; a metric that an epoch lacks is left empty.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._began = time.perf_counter()
+        self._rate = trainer.optimizers[0].param_groups[0]["lr"] if trainer.optimizers else ""
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if self._validated or not name.startswith("validation_")  # Lightning keeps an earlier epoch's values
+        }
+        seconds = round(time.perf_counter() - self._began, 6)
+        self.rows.append({"epoch": trainer.current_epoch + 1, **metrics, "learning_rate": self._rate, "seconds": seconds})
+
+    def column(self, name: str) -> list[float]:
+        """A column's values, without the epochs that lack it."""
+        return [row[name] for row in self.rows if name in row]
+
+    def to_csv(self) -> str:
+        """The rows, the well-known columns first."""
+        names = {name: None for row in self.rows for name in row}
+        columns = [*FIRST, *sorted(name for name in names if name not in FIRST)]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return text.getvalue()

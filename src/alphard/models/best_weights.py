@@ -1,0 +1,35 @@
+"""The weights of the best epoch, kept in memory and put back at the end."""
+
+import math
+from typing import Literal
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+
+
+class BestWeights(pl.Callback):
+    """Keep a copy of the weights whenever `monitor` is better than ever; `restore` puts them back.
+
+    monitor: a metric that the model logs at validation.
+    restore: False only remembers which epoch was best.
+    """
+
+    def __init__(self, monitor: str, mode: Literal["min", "max"] = "min", restore: bool = True) -> None:
+        self.monitor, self.sign, self.restore = monitor, 1 if mode == "min" else -1, restore
+        self.value = math.inf
+        self.epoch = 0  # counted from 1; 0 before the first validation
+        self.weights: dict[str, Tensor] | None = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
+            return
+        value = self.sign * float(trainer.callback_metrics[self.monitor])
+        if value < self.value:
+            weights = {name: tensor.detach().clone() for name, tensor in pl_module.state_dict().items()}
+            # In this order a signal between two lines leaves whole weights, at worst of the epoch before.
+            self.weights, self.value, self.epoch = weights, value, trainer.current_epoch + 1
+
+    def put_back(self, model: nn.Module) -> None:
+        """Load the best weights into `model`, where restoring is on and an epoch was validated."""
+        if self.restore and self.weights is not None:
+            model.load_state_dict(self.weights)

@@ -1,0 +1,99 @@
+"""Tabular classification.  Shapes: B rows in a batch, F features, C classes."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics.classification import MulticlassAccuracy
+
+from alphard.data.batches import Batch
+from alphard.errors import UserError
+from alphard.types import NonNegative, Share
+
+MakeNet = Callable[..., nn.Module]
+MakeOptimizer = Callable[..., Optimizer]
+MakeScheduler = Callable[..., LRScheduler]
+
+
+class Classifier(pl.LightningModule):
+    """Fit a network by cross-entropy; log `train_loss`, `validation_loss` in nats per row and `validation_accuracy`.
+
+    The validation loss is plain cross-entropy, without smoothing or weights, so that configs compare.
+
+    features, classes, class_counts: the data's facts, given by run().
+    net:             (features, classes) -> network of (B, F) -> (B, C) logits; a `_partial_` node.
+    optimizer:       parameters -> optimizer; a `_partial_` node in configs/optimizer/.
+    scheduler:       optimizer -> scheduler, stepped once an epoch; plateau watches validation_loss.
+    label_smoothing: in [0, 1).
+    class_weights:   weights of the loss, (C,); "balanced" weighs each class by the inverse of its rows, mean 1 a row.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        net: MakeNet,
+        optimizer: MakeOptimizer,
+        scheduler: MakeScheduler | None = None,
+        label_smoothing: Share = 0.0,
+        class_weights: Literal["balanced"] | list[NonNegative] | None = None,
+        class_counts: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net(features=features, classes=classes)
+        self.make_optimizer, self.make_scheduler, self.smoothing = optimizer, scheduler, label_smoothing
+        weights = _weights(class_weights, classes, class_counts)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.accuracy = MulticlassAccuracy(classes, average="micro")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, F) -> (B, C) logits."""
+        logits: Tensor = self.net(x)
+        return logits
+
+    def on_train_epoch_start(self) -> None:
+        self._loss_sum, self._rows = torch.zeros((), device=self.device), 0
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        x, y = batch
+        weight: Any = self.class_weights
+        loss = F.cross_entropy(self.net(x), y, weight=weight, label_smoothing=self.smoothing)
+        # One logged mean an epoch: for a small network, self.log at each step costs more than the step.
+        self._loss_sum += loss.detach() * len(y)
+        self._rows += len(y)
+        if self.trainer.is_last_batch:
+            self.log("train_loss", self._loss_sum / self._rows, on_step=False, on_epoch=True, sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        x, y = batch
+        logits = self.net(x)
+        self.accuracy(logits, y)
+        self.log("validation_loss", F.cross_entropy(logits, y), on_epoch=True, batch_size=len(y))
+        self.log("validation_accuracy", self.accuracy, on_epoch=True, batch_size=len(y))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.net.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self.make_scheduler(optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "validation_loss"}}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+def _weights(choice: str | list[float] | None, classes: int, counts: list[int] | None) -> Tensor | None:
+    if choice is None:
+        return None
+    if isinstance(choice, str):
+        assert counts is not None, "run() gives class_counts"
+        n = torch.tensor(counts, dtype=torch.float32)
+        return n.sum() / (classes * n)
+    if len(choice) != classes:
+        raise UserError(f"model.class_weights: {len(choice)} weights for {classes} classes; give one a class")
+    return torch.tensor(choice, dtype=torch.float32)

@@ -1,0 +1,64 @@
+"""Hydra's own multirun: where each job's artifacts go, and one table of all jobs at the end."""
+
+import os
+import sys
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+
+
+def folder_of_job(output_dir: str | None) -> str | None:
+    """`output_dir` or AIP_MODEL_DIR, which in a multirun name the parent: no two jobs share a folder."""
+    parent = output_dir or os.environ.get("AIP_MODEL_DIR")
+    if parent is None or not in_multirun():
+        return output_dir
+    return f"{parent.rstrip('/')}/trials/{HydraConfig.get().job.num}"
+
+
+def in_multirun() -> bool:
+    """Whether this job is one of several."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def speak_for_one_job(arguments: list[str]) -> list[str]:
+    """The command line of this job alone, for the processes that Lightning starts again from sys.argv."""
+    flags = [a for a in arguments if a.startswith("--config-")]
+    return [sys.argv[0], *flags, *HydraConfig.get().overrides.task]
+
+
+class Summary(Callback):
+    """Prints each job's swept values and objective; jobs in other processes (a launcher plugin) speak for themselves."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[dict[str, str], Any]] = []
+
+    def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
+        said = [str(text).split("=", 1) for text in OmegaConf.to_container(config.hydra.overrides.task) or []]
+        self.jobs.append(({key: value for key, value in (pair for pair in said if len(pair) == 2)}, job_return))
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        if not self.jobs:
+            return
+        keys = dict.fromkeys(key for said, _ in self.jobs for key in said)
+        swept = [key for key in keys if len({said.get(key) for said, _ in self.jobs}) > 1]
+        names = ["validation_loss", "validation_accuracy"]
+        objective = self.jobs[0][1].cfg.get("objective")
+        table = Table("job", *swept, *(names if objective in names else [*names, objective]), "epochs", "folder")
+        for number, (said, done) in enumerate(self.jobs):
+            result = done._return_value  # `return_value` would raise what the job raised
+            row = [str(number), *(said.get(key, "") for key in swept)]
+            if isinstance(result, dict):
+                shown = [result.get(str(column.header)) for column in table.columns[1 + len(swept) : -2]]
+                row += ["" if value is None else f"{value:.6f}" for value in shown]
+                row += [str(result["stopped_epoch"]), result["folder"]]
+            else:
+                row += ["failed", *[""] * (len(table.columns) - len(row) - 1)]
+            table.add_row(*row)
+        Console(highlight=False, soft_wrap=True).print(table)

@@ -1,0 +1,116 @@
+"""The objective, reported: to stdout, to Vertex AI's metric file, and to whoever else listens.
+
+Only rank zero reports, and only finite values: a tuner must never see a number that the weights do not have.
+"""
+
+import json
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from alphard.check import nearest
+from alphard.errors import TrainingError, UserError
+
+Listener = Callable[[int, float], None]  # epoch counted from 1, objective
+METRIC_FILE = "/tmp/hypertune/output.metrics"  # noqa: S108  where Vertex AI's agent looks
+LINES = 100  # what cloudml-hypertune keeps of them
+
+
+class MetricFile:
+    """Vertex AI's metric file, in the format of cloudml-hypertune: one JSON object a line, values as strings.
+
+    Written in place, all lines in one write, for the agent may follow the open file.
+    """
+
+    def __init__(self, path: Path, trial: str) -> None:
+        self.path, self.trial = path, trial
+        self.lines: deque[str] = deque(maxlen=LINES)
+
+    @classmethod
+    def of_environment(cls) -> "MetricFile | None":
+        """The file that the environment names, or None on a machine that no cloud tuner watches."""
+        watched = ("CLOUD_ML_HP_METRIC_FILE", "CLOUD_ML_TRIAL_ID", "CLOUD_ML_JOB_ID", "AIP_MODEL_DIR")
+        if not any(os.environ.get(name) for name in watched):
+            return None
+        path = os.environ.get("CLOUD_ML_HP_METRIC_FILE") or METRIC_FILE
+        return cls(Path(path), os.environ.get("CLOUD_ML_TRIAL_ID") or "0")
+
+    def report(self, tag: str, value: float, step: int) -> None:
+        """Add one measurement.  step: epoch counted from 1; the value of the kept weights is one step after the last."""
+        line = {
+            "timestamp": time.time(),
+            "trial": self.trial,
+            tag: str(value),
+            "global_step": str(step),
+            "checkpoint_path": "",
+        }
+        self.lines.append(json.dumps(line, sort_keys=True) + "\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("".join(self.lines))
+        except OSError as error:
+            raise TrainingError(f"CLOUD_ML_HP_METRIC_FILE: {self.path} cannot be written: {error.strerror}") from None
+
+
+class Reporter(pl.Callback):
+    """Report after every validation; stop a run whose objective is no number.
+
+    objective: the metric's name; refused after one validation batch, before the first step, if the model never logs it.
+    lines:     print `name: value` lines; off where a progress bar shows them.
+    listeners: called with epoch and value, on rank zero.
+    """
+
+    def __init__(self, objective: str, lines: bool, listeners: tuple[Listener, ...] = ()) -> None:
+        self.objective, self.lines, self.listeners = objective, lines, listeners
+        self.file = MetricFile.of_environment()
+
+    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._must_be_logged(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or not trainer.state.fn == "fit":
+            return
+        self._must_be_logged(trainer)
+        epoch = trainer.current_epoch + 1
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        for name in (self.objective, "validation_loss"):
+            if not math.isfinite(metrics.get(name, 0.0)):
+                raise TrainingError(
+                    f"{name}: {metrics[name]} in epoch {epoch}; training diverged.  A smaller learning_rate may help, "
+                    f"or trainer.gradient_clip_val"
+                )
+        if not trainer.is_global_zero:
+            return
+        if self.lines:
+            print(f"epoch: {epoch}")
+            say(metrics, self.objective)
+        if self.file:
+            self.file.report(self.objective, metrics[self.objective], epoch)
+        for listen in self.listeners:
+            listen(epoch, metrics[self.objective])
+
+    def final(self, metrics: dict[str, float], epochs: int) -> None:
+        """Report the kept weights' own value, one step after the last epoch, and print it last of all."""
+        if not math.isfinite(metrics[self.objective]):
+            raise TrainingError(f"{self.objective}: {metrics[self.objective]} with the weights that are kept")
+        if self.file:
+            self.file.report(self.objective, metrics[self.objective], epochs + 1)
+        say(metrics, self.objective)
+
+    def _must_be_logged(self, trainer: pl.Trainer) -> None:
+        if self.objective not in trainer.callback_metrics:
+            logged = sorted(trainer.callback_metrics)
+            hint = nearest(self.objective, logged)
+            raise UserError(f"objective: the model logs no {self.objective}{hint} It logs {', '.join(logged) or 'nothing'}")
+
+
+def say(metrics: dict[str, float], objective: str) -> None:
+    """Print validation metrics, the objective last, six decimals, flushed: other programs read these lines."""
+    for name in sorted(name for name in metrics if name.startswith("validation_") and name != objective):
+        print(f"{name}: {metrics[name]:.6f}")
+    print(f"{objective}: {metrics[objective]:.6f}", flush=True)

@@ -1,0 +1,67 @@
+"""What a person sees: a bar while training lasts, a table at the end."""
+
+import sys
+from types import TracebackType
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from alphard.storage import Folder
+
+SHOWN = ("accuracy", "loss", "precision", "recall", "f1", "auroc", "calibration_error")
+
+
+class Progress(pl.Callback):
+    """One bar over all epochs, on a terminal only; elsewhere nothing."""
+
+    def __init__(self, epochs: int) -> None:
+        self.shown = sys.stdout.isatty()
+        self.epochs = epochs
+        self.bar: Bar | None = None
+
+    def __enter__(self) -> "Progress":
+        if self.shown:
+            # The original stream: a bar's redrawing is nothing for a log.
+            self.bar = Bar(
+                TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"),
+                TimeRemainingColumn(), console=Console(file=sys.__stdout__), transient=True,
+            )
+            self.task = self.bar.add_task("", total=self.epochs)
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.bar:
+            said = [f"{n} {float(v):.4f}" for n, v in trainer.callback_metrics.items() if n.startswith("validation_")]
+            self.bar.update(self.task, completed=trainer.current_epoch + 1, description="  ".join(said))
+
+
+def conclude(metrics: dict[str, Any], folder: Folder) -> None:
+    """Print the table of results and where the artifacts lie."""
+    splits = [split for split in ("validation", "test") if f"{split}_accuracy" in metrics]
+    table = Table("metric", *splits)
+    for name in SHOWN:
+        values = [metrics.get(f"{split}_{name}") for split in splits]
+        if any(value is not None for value in values):
+            table.add_row(name, *(f"{value:.4f}" for value in values))
+    rows = {"validation": metrics.get("val_rows"), "test": metrics.get("test_rows")}
+    table.add_row("rows", *(str(rows[split]) for split in splits))
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    if splits:
+        console.print(table)
+    if metrics.get("test_rows") and "test" not in splits:
+        print(f"test split: {metrics['test_rows']} rows, sealed; score_test=true opens it")
+    kept = "best" if metrics.get("restore_best") else "last"
+    print(f"epochs: {metrics.get('stopped_epoch')} trained, best was {metrics.get('best_epoch')}, the {kept} weights are kept")
+    print(f"artifacts: {folder.path}")
+    if folder.local:
+        print(f"  {'  '.join(sorted(path.name for path in folder.local.iterdir() if not path.name.startswith('.')))}")
+        print(f"repeat: python train.py --config-path={folder.local} --config-name=config")

@@ -1,0 +1,35 @@
+"""Lightning's tips are silent; its warnings that matter are not."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Each says what a table in memory makes untrue, or what a user cannot change.
+TIPS = (
+    ".*does not have many workers.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*GPU available but not used.*",
+    ".*isinstance\\(treespec, LeafSpec\\).*",  # torch's own deprecation, called by Lightning
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Trying to infer the `batch_size`.*",
+    ".*No positive samples in targets.*",
+    ".*No negative samples in targets.*",
+)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the tips while a run lasts."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in TIPS:
+            warnings.filterwarnings("ignore", message)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,143 @@
+"""Files by local path or URL (any that fsspec knows; gs:// through gcsfs).
+
+What is written is there complete or not at all: beside and renamed on a disk, in one upload on an object store.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec
+
+from alphard.errors import UserError
+
+
+def is_url(path: str) -> bool:
+    """Whether `path` names something that is not a local file."""
+    return "://" in path and not path.startswith("file://")
+
+
+@contextlib.contextmanager
+def reading(path: str, at: str) -> Iterator[BinaryIO]:
+    """A file opened to read; UserError at config path `at` where that cannot be."""
+    try:
+        with (fsspec.open(path, "rb") if is_url(path) else open(_local(path), "rb")) as file:
+            yield file
+    except FileNotFoundError:
+        raise UserError(f"{at}: {path} does not exist{_seen_from(path)}") from None
+    except IsADirectoryError:
+        raise UserError(f"{at}: {path} is a folder; give a file") from None
+    except PermissionError:
+        raise UserError(f"{at}: {path} may not be read by this user") from None
+    except (ImportError, ValueError) as error:
+        raise _unknown(path, at, error) from None
+
+
+class Folder:
+    """A folder by path or URL, which need not be there yet.
+
+    at: the config path that named it, for errors.
+    """
+
+    def __init__(self, path: str, at: str = "output_dir") -> None:
+        self.path, self.at = path.rstrip("/") if is_url(path) else str(_local(path)), at
+        try:
+            self.fs: Any = fsspec.core.url_to_fs(self.path)[0]
+        except (ImportError, ValueError) as error:
+            raise _unknown(path, at, error) from None
+
+    @property
+    def local(self) -> Path | None:
+        """The folder on this machine's disk, or None for one elsewhere."""
+        return None if is_url(self.path) else Path(self.path)
+
+    def uri(self, name: str) -> str:
+        """`name` in this folder, as somebody else would open it."""
+        return f"{self.path}/{name}"
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content, or None where there is no such file."""
+        try:
+            content: bytes = self.fs.cat_file(self.uri(name))
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise UserError(f"{self.at}: {self.path} lies under a file; give a folder") from None
+        return content
+
+    def write(self, name: str, content: bytes) -> str:
+        """Write `content` whole, making parent folders; returns its uri."""
+        if self.local is None:
+            self.fs.pipe_file(self.uri(name), content)
+            return self.uri(name)
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(beside, 0o666 & ~_umask())  # mkstemp's 0600 would hide an artifact from its owner's colleagues
+            os.replace(beside, target)
+        except BaseException:
+            os.unlink(beside)
+            raise
+        return self.uri(name)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(self.uri(name))
+
+    def must_be_writable(self) -> None:
+        """Raise UserError unless a file can be written here; leaves nothing behind."""
+        try:
+            if self.local is not None:
+                made = _make(self.local)
+                with tempfile.TemporaryFile(dir=self.local):
+                    pass
+                for path in made:
+                    path.rmdir()
+            else:
+                self.write(".alphard", b"")
+                self.fs.rm_file(self.uri(".alphard"))
+        except Exception as error:  # a bucket's client raises what it likes
+            raise UserError(f"{self.at}: {self.path} cannot be written: {_reason(error)}") from None
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make `folder` and its parents; returns those made, innermost first."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def _local(path: str) -> Path:
+    return Path(path.removeprefix("file://")).expanduser().absolute()
+
+
+def _unknown(path: str, at: str, error: Exception) -> UserError:
+    scheme = path.split("://")[0]
+    if isinstance(error, ImportError):
+        return UserError(f"{at}: {path} needs a package that is not installed: {error}")
+    if "rotocol not known" in str(error):
+        return UserError(f"{at}: {path}: nothing is known that opens {scheme}://; give a local path or gs://…")
+    return UserError(f"{at}: {path} cannot be opened: {_reason(error)}")
+
+
+def _seen_from(path: str) -> str:
+    return "" if is_url(path) or os.path.isabs(path) else f", seen from {os.getcwd()}"
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,122 @@
+"""Hydra entry point: looks at the arguments, lets Hydra compose, checks the whole config, and trains.
+
+The heavy imports wait until a config is there: --help, --cfg and tab completion load no torch.
+"""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from alphard import guard, hydra_seam, multirun, signals
+from alphard.errors import Interrupted, UserError
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+# Exit statuses of the jobs that failed: in a multirun the others go on.
+failed: list[int] = []
+
+
+@hydra_seam.main(config_path="configs", config_name="config")
+def job(config: DictConfig) -> dict[str, Any] | None:
+    """One run.  Its error is told here, for Hydra would add a traceback of its own."""
+    try:
+        return train(config)
+    except Exception as error:
+        tell(error, bool(config.get("debug")))
+        failed.append(status_of(error))
+        return None
+
+
+def train(config: DictConfig) -> dict[str, Any]:
+    """Check, then run; leaves no empty folder behind where the check fails."""
+    import inspect
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from alphard.compose import must_be_sound
+    from alphard.run import run
+
+    home = HydraConfig.get().runtime.output_dir
+    arguments = sys.argv
+    try:
+        must_be_sound(config)
+        settings = {name: config[name] for name in inspect.signature(run).parameters if name in config}
+        settings["output_dir"] = multirun.folder_of_job(settings.get("output_dir"))
+        if multirun.in_multirun():
+            sys.argv = multirun.speak_for_one_job(arguments)
+        result = run(config, home, **settings)
+    finally:
+        sys.argv = arguments
+        drop_empty(Path(home))
+    return result.metrics | {"folder": result.folder}
+
+
+def drop_empty(folder: Path) -> None:
+    """Remove the folder that Hydra made for a run that wrote elsewhere or nowhere, and its parents if empty."""
+    for path in (folder, *folder.parents[:2]):
+        try:
+            path.rmdir()
+        except OSError:
+            return
+
+
+def tell(error: BaseException, debug: bool) -> None:
+    """An error as a user reads it: one paragraph; the traceback only where it was asked for."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, UserError):
+        lines = "\n  ".join(str(problem) for problem in error.problems)
+        text = f"error: {lines}" if len(error.problems) == 1 else f"error: {len(error.problems)} problems\n  {lines}"
+    else:
+        at = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if "site-packages" not in f.filename), None)
+        place = f" ({at.filename}:{at.lineno})" if at else ""
+        text = f"error: {type(error).__name__}: {error}{place}\n  debug=true shows the traceback"
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's public way to let errors through, which are then ours to word
+    debug = any(a.lower() in ("debug=true", "++debug=true") for a in sys.argv[1:])
+    signals.listen()
+    try:
+        guard.refuse(sys.argv[1:], os.environ.get("ALPHARD_SEALED") == "1")
+        job()
+    except Interrupted as stop:
+        print(f"stopped by {stop}", file=sys.stderr)
+        return stop.status
+    except Exception as error:
+        from alphard.compose import Refusals
+
+        if isinstance(error, Refusals):
+            error = worded(error)
+        tell(error, debug)
+        return status_of(error)
+    return max(failed, default=0)
+
+
+def status_of(error: Exception) -> int:
+    """2 for what the user can mend before training, 1 for what went wrong in it."""
+    return error.status if isinstance(error, UserError) else 1
+
+
+def worded(refusal: Exception) -> Exception:
+    """What Hydra refused, together with everything else that is wrong."""
+    from alphard.compose import explain, must_be_sound
+
+    problems, rest = explain(CONFIGS, sys.argv[1:], refusal)
+    try:
+        if rest is not None:
+            must_be_sound(rest, problems)
+    except UserError as error:
+        return error
+    return UserError(*problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
