@@ -14,7 +14,8 @@ WORKDIR /app
 # Group 0 and sticky folders that anyone may write: clusters and `--user` choose a uid that no image knows.
 RUN useradd --uid 1000 --gid 0 --no-create-home --home-dir /tmp alphard \
     && mkdir --mode=1777 outputs multirun studies \
-    && python3 -m venv /opt/venv
+    && python3 -m venv /opt/venv \
+    && /opt/venv/bin/pip uninstall --quiet --yes setuptools
 
 # HOME and the caches: /tmp is there for every uid, and as a tmpfs also where the root is read-only.
 # USER: getpass asks for it before it looks the uid up.  NVIDIA and LD_LIBRARY_PATH: Google's machines mount the
@@ -34,18 +35,30 @@ ENV PATH=/opt/venv/bin:$PATH \
 ARG PIP_CONFIG_FILE=/run/secrets/pip.conf
 
 # ---- Torch: the largest layer, so it has one of its own ----
-# Named to the last letter: without "+cpu" an index that fails to answer would turn 0.8 GB into 6.
+# Named to the last letter: without "+cpu" an index that fails to answer would turn 1.2 GB into 5.6.
 ARG TORCH=torch==2.13.0+cpu
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY constraints.txt ./
-# Torch's wheel brings its own C++ test programs; they go in the step that brought them, or they would stay in a layer.
+# The CPU build goes without torch's own test programs, C++ headers (there is no compiler) and the symbols that only a
+# debugger reads, a quarter of it; in the step that installs them, or the layer would keep them.  CUDA's stays whole.
+# hadolint ignore=DL3003,DL3008
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
     pip install --no-cache-dir --constraint=constraints.txt ${TORCH_INDEX:+--extra-index-url="$TORCH_INDEX"} "$TORCH" \
-    && rm -rf /opt/venv/lib/python3*/site-packages/torch/test /opt/venv/lib/python3*/site-packages/torch/bin/*[Tt]est*
+    && if [ "$TORCH" != "${TORCH%+cpu}" ]; then \
+        apt-get -qq update && apt-get -qq install --yes --no-install-recommends binutils > /dev/null \
+        && cd /opt/venv/lib/python3*/site-packages \
+        && rm -rf torch/test torch/include torch/bin/*[Tt]est* torch/bin/protoc* \
+        && strip --strip-unneeded torch/lib/libtorch_*.so \
+        && find sympy networkx -type d -name tests -prune -exec rm -r {} + \
+        && apt-get -qq purge --yes --auto-remove binutils > /dev/null && rm -rf /var/lib/apt/lists/* /var/cache/apt/*; \
+    fi
 
 # ---- Other dependencies, as pyproject.toml names them; EXTRAS=tensorboard,mlflow adds its optional ones ----
+# As above go packages' own tests, C sources and symbols (not in *.libs folders, whose files were patched after linking),
+# and two of Arrow's libraries that speak to servers and to query planners.
 COPY pyproject.toml ./
 ARG EXTRAS=
+# hadolint ignore=DL3003,DL3008
 RUN --mount=type=secret,id=pip.conf --mount=type=secret,id=ca.pem \
     python -c "import os, tomllib; \
 project = tomllib.load(open('pyproject.toml', 'rb')); \
@@ -53,24 +66,30 @@ extras = [project['project']['optional-dependencies'][name] for name in os.envir
 print(*project['build-system']['requires'], *project['project']['dependencies'], *sum(extras, []), sep='\n')" \
         > /tmp/requirements.txt \
     && pip install --no-cache-dir --constraint=constraints.txt --requirement=/tmp/requirements.txt \
-    && rm /tmp/requirements.txt
+    && rm /tmp/requirements.txt \
+    && apt-get -qq update && apt-get -qq install --yes --no-install-recommends binutils > /dev/null \
+    && cd /opt/venv/lib/python3*/site-packages \
+    && find numpy scipy sklearn pandas matplotlib pyarrow -type d -name tests -prune -exec rm -r {} + \
+    && rm pyarrow/*flight* pyarrow/*substrait* \
+    && find fontTools numpy pandas pyarrow scipy sklearn -type f -regex '.*\.\(c\|cc\|cpp\|h\|pxd\|pxi\|pyx\)' -delete \
+    && find . -name '*.so*' -type f -not -path './torch*' -not -path './nvidia*' -not -path './triton*' \
+        -not -path '*.libs/*' -exec strip --strip-unneeded {} + \
+    && apt-get -qq purge --yes --auto-remove binutils > /dev/null && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
 # ---- Source: editable, so that its paths are those of a checkout and there is no second copy to go stale ----
 COPY README.md LICENSE train.py convert_command.sh ./
 COPY configs configs
 COPY src src
+# `--build-arg RUN_AS=root` is for mounts that only root may write.  All three stand before a RUN, whose cache heeds
+# them; for USER and LABEL alone older podman would take another build's from its cache.
+ARG RUN_AS=1000:0
+ARG VERSION=unknown
+ARG REVISION=unknown
 RUN pip install --no-cache-dir --no-deps --no-index --no-build-isolation --editable . \
     && python -m compileall -q src
 
-# `--build-arg RUN_AS=root` is for mounts that only root may write.
-ARG RUN_AS=1000:0
 USER ${RUN_AS}
-
-# After all else, for they change with each commit.
-ARG VERSION=unknown
-ARG REVISION=unknown
 LABEL org.opencontainers.image.title="alphard" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
-
 ENTRYPOINT ["./convert_command.sh"]

@@ -86,6 +86,10 @@ def main() -> int:
     signals.listen()
     try:
         guard.refuse(sys.argv[1:], os.environ.get("ALPHARD_SEALED") == "1")
+        if {"-m", "--multirun"} & {*sys.argv[1:]}:
+            from alphard.compose import check_sweep
+
+            check_sweep(CONFIGS, sys.argv[1:])
         job()
     except Interrupted as stop:
         print(f"stopped by {stop}", file=sys.stderr)

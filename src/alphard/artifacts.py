@@ -30,6 +30,7 @@ def finished(folder: Folder, config: DictConfig, overwrite: bool) -> dict[str, A
         return None
     before, now = _fingerprint(OmegaConf.create(text.decode())), _fingerprint(config)
     different = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    different.sort(key=lambda name: name not in before or name not in now)  # a changed value says most
     if different:
         changes = "; ".join(f"{name}: {before.get(name)!r} there, {now.get(name)!r} here" for name in different[:6])
         raise UserError(
@@ -43,7 +44,10 @@ def finished(folder: Folder, config: DictConfig, overwrite: bool) -> dict[str, A
 def claim(folder: Folder, config: DictConfig) -> None:
     """Write config.yaml: composed, not resolved, without output folder and Hydra's own node."""
     folder.remove(METRICS)  # of a run that this one replaces
-    folder.write(CONFIG, OmegaConf.to_yaml(_without(config, ("output_dir", "overwrite", "hydra"))).encode())
+    kept = _without(config, ("output_dir", "overwrite", "hydra"))
+    with open_dict(kept):
+        kept.output_dir = None  # so that output_dir=… on it needs no `+`
+    folder.write(CONFIG, OmegaConf.to_yaml(kept).encode())
 
 
 def state(model: torch.nn.Module) -> bytes:

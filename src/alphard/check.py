@@ -1,19 +1,20 @@
 """The whole config, checked before anything is loaded or written.
 
 YAML is the surface and signatures are the schema: each `_target_` is bound to its signature, the root to run()'s.
-`check` collects every problem and raises once.  Its own conversions are two: an integral float becomes an int where
-no float is allowed (cloud tuners send 64.0), and the converted value is written into the config.
+`check` collects every problem and raises once.  Its one conversion: an integral float becomes an int where no float is
+allowed (cloud tuners send 64.0); it is written into the config, where the user typed it.
 """
 
 import inspect
 import math
+import re
 import typing
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from alphard import targets
@@ -28,6 +29,7 @@ RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 # What run() knows and a config need not: the data's facts, the model's parameters, the optimizer of a scheduler.
 GIVEN = {"features", "classes", "class_counts", "params", "optimizer"}
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
+REFERENCE = re.compile(r"\$\{[^${}: ]+\}")  # a value that is another node's, and no resolver's
 
 
 def check(config: DictConfig, root: Schema, groups: set[str]) -> None:
@@ -36,13 +38,17 @@ def check(config: DictConfig, root: Schema, groups: set[str]) -> None:
     root:   the function whose keyword-only parameters are the settings at the root.
     groups: root keys that hold nodes to instantiate.
     """
-    problems = [*_missing(config), *_settings(config, root, groups)]
-    for path, node in _nodes(config, ""):
-        problems += _node(config, path, node)
+    problems = [*_unreadable(config), *_settings(config, root, groups)]
+    for path, node, key in _walk(config, ""):
+        if key == "_target_":
+            problems += _node(config, path.removesuffix("._target_"), node)
     if not problems:  # a constructor would only repeat what a signature said
         problems += _constructed(config)
-    if problems:
-        raise UserError(*dict.fromkeys(problems))
+    once: dict[str, str] = {}  # a setting is wrong once, however many nodes refer to it
+    for problem in problems:
+        once.setdefault(problem.partition(":")[0], problem)
+    if once:
+        raise UserError(*once.values())
 
 
 def nearest(name: str, names: typing.Iterable[str]) -> str:
@@ -51,38 +57,60 @@ def nearest(name: str, names: typing.Iterable[str]) -> str:
     return f"; did you mean `{near[0]}`?" if near else ""
 
 
-def _missing(config: DictConfig) -> Iterator[str]:
-    """What is `???` still: a value that only the user knows."""
-    for path in sorted(OmegaConf.missing_keys(config)):
-        yield f"{path}: is missing; give {path}=…"
+def _walk(node: Node, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Every value, as its path, the node that holds it, and its key there.
+
+    What a reference leads to is met where it stands; what a resolver makes (oc.create) stands nowhere else.
+    """
+    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
+        yield _join(path, key), node, key
+        if OmegaConf.is_missing(node, key) or REFERENCE.fullmatch(str(_raw(node, key))):
+            continue
+        try:
+            child = node[key]
+        except (OmegaConfBaseException, RecursionError):
+            continue  # _unreadable says so
+        if isinstance(child, DictConfig | ListConfig):
+            yield from _walk(child, _join(path, key))
+
+
+def _unreadable(config: DictConfig) -> Iterator[str]:
+    """What is `???` still, a value that only the user knows; and what refers to nothing."""
+    for path, node, key in _walk(config, ""):
+        try:
+            if OmegaConf.is_missing(node, key):
+                yield f"{path}: is missing; give {path}=…"
+            else:
+                node[key]
+        except InterpolationToMissingValueError:
+            pass  # the missing value itself is named
+        except OmegaConfBaseException as error:
+            if "${hydra:" not in str(_raw(node, key)):  # known only while Hydra runs the job
+                yield f"{path}: {_raw(node, key)}: {_short(error)}"
+        except RecursionError:
+            yield f"{path}: {_raw(node, key)} refers to itself"
 
 
 def _settings(config: DictConfig, root: Schema, groups: set[str]) -> Iterator[str]:
     """The root is bound to run()'s signature; a key of the user's own is welcome where something refers to it."""
     known = {name: p for name, p in inspect.signature(root).parameters.items() if p.kind is p.KEYWORD_ONLY}
     text = OmegaConf.to_yaml(config, resolve=False)
+    referred = set(re.findall(r"\$\{(?:[\w.]+:)?\.*(\w+)", text))
     hints = typing.get_type_hints(root, include_extras=True)
     for name in map(str, config):
         if name in known:
             yield from _value(config, config, name, hints[name], name)
-        elif name not in groups and not any(f"${{{name}{end}" in text for end in ("}", ".", "[")):
+        elif name not in groups | referred:
             yield f"{name}: no setting has this name, and nothing refers to it{nearest(name, [*known, *groups])}"
     for name, parameter in known.items():
         if name not in config and parameter.default is parameter.empty:
             yield f"{name}: is missing; give {name}=…"
-
-
-def _nodes(node: Node, path: str) -> Iterator[tuple[str, DictConfig]]:
-    """Every node with a `_target_`, by its path; what an interpolation leads to is met where it stands."""
-    if isinstance(node, DictConfig) and "_target_" in node:
-        yield path, node
-    keys = range(len(node)) if isinstance(node, ListConfig) else list(node)
-    for key in keys:
-        if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
-            continue
-        child = node[key]
-        if isinstance(child, DictConfig | ListConfig):
-            yield from _nodes(child, _join(path, key))
+    for group in sorted(groups & {"callbacks", "logger"} & set(config)):
+        for name, node in (config[group] or {}).items():
+            if name not in RESERVED and (not isinstance(node, DictConfig) or "_target_" not in list(node)):
+                yield f"{group}.{name}: {_show(node)}: give a _target_, or remove it with ~{group}.{name}"
+    for group in sorted(groups - {"optimizer", "scheduler"} - set(config)):
+        yield f"{group}: is missing; give {group}=…"
 
 
 def _node(config: DictConfig, path: str, node: DictConfig) -> Iterator[str]:
@@ -112,47 +140,40 @@ def _node(config: DictConfig, path: str, node: DictConfig) -> Iterator[str]:
 def _names(path: str, node: DictConfig, parameters: typing.Mapping[str, inspect.Parameter]) -> Iterator[str]:
     named = {name: p for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    target = node["_target_"]
-    for name in map(str, node):
+    target, stated = node["_target_"], list(map(str, node))
+    for name in stated:
         if name not in RESERVED and name not in named and not anything:
             yield f"{_join(path, name)}: {target} takes no such argument{nearest(name, named)}"
     taken = len(node["_args_"]) if "_args_" in node else 0
     built = node.get("_partial_", False) or path in ("model", "")
     for name, parameter in list(named.items())[taken:]:
-        if parameter.default is parameter.empty and name not in node and not (built and name in GIVEN):
+        if parameter.default is parameter.empty and name not in stated and not (built and name in GIVEN):
             hint = "; a partial node (_partial_: true) is given it" if name in GIVEN else f"; give {path}.{name}=…"
             yield f"{_join(path, name)}: {target} needs it{hint}"
 
 
 def _value(
-    config: DictConfig, node: DictConfig, name: str, annotation: Any, path: str, ours: bool = True
+    config: DictConfig, node: DictConfig, name: str, annotation: Any, path: str, *, ours: bool = True
 ) -> Iterator[str]:
     """One value against its annotation.  Of a library, whose annotations may lie, only plain values are judged."""
-    if OmegaConf.is_missing(node, name):
-        return  # _missing said so
     try:
         value = node[name]
-    except OmegaConfBaseException as error:
-        yield f"{path}: {_short(error)}"
-        return
-    except RecursionError:
-        yield f"{path}: {_raw(node, name)} refers to itself"
-        return
-    plain = OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
+        plain = OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
+    except (OmegaConfBaseException, RecursionError):
+        return  # _unreadable said so
     if _holds_target(plain) or not (ours or isinstance(plain, bool | int | float | str)):
         return
     adapter = _adapter(annotation)
     if adapter is None:
         return
     problem = _judge(adapter, plain)
-    if problem is None:
+    if problem is None or _judge(adapter, _tuples(plain)) is None:
         return
+    origin = _origin(config, node, name, path)
     integral = _integral(plain)
-    for candidate in (integral, _tuples(integral)):
-        if _judge(adapter, candidate) is None:
-            OmegaConf.update(config, path, integral, force_add=True) if path != name else config.update({name: integral})
-            return
-    origin = _origin(node, name) or path
+    if _judge(adapter, integral) is None or _judge(adapter, _tuples(integral)) is None:
+        OmegaConf.update(config, origin, integral)
+        return
     place, message = problem
     also = f" (as {path})" if origin != path else ""
     yield f"{origin}{place}: {_show(plain)}{also}: {message}"
@@ -190,8 +211,9 @@ def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
 
 
 def _hints(target: Schema) -> dict[str, Any]:
+    signed = getattr(target, "__init__") if isinstance(target, type) else target  # noqa: B009  mypy mistrusts .__init__
     try:
-        return typing.get_type_hints(target.__init__ if isinstance(target, type) else target, include_extras=True)
+        return typing.get_type_hints(signed, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}  # a library's annotation that names what only a type checker imports
 
@@ -201,18 +223,20 @@ def _library(target: Schema) -> bool:
 
 
 def _constructed(config: DictConfig) -> Iterator[str]:
-    """The ranges that only a library's constructor knows, on one parameter that nobody needs."""
+    """The ranges that only a library's constructor and first step know, on one parameter that nobody needs."""
     import torch
 
-    for name in ("optimizer", "scheduler"):
-        given: list[Any] = [[torch.nn.Parameter(torch.zeros(1))]]
-        try:
-            optimizer = instantiate(config.optimizer)(*given)
-            if name == "scheduler":
-                instantiate(config.scheduler)(optimizer)
-        except Exception as error:  # whatever a constructor raises is the user's to read
-            yield f"{name}: {config[name].get('_target_')} refused its arguments: {_short(error)}"
-            return
+    name = "optimizer"
+    try:
+        if "optimizer" in config:
+            optimizer = instantiate(config.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+            name = "scheduler"
+            if "scheduler" in config:
+                scheduler = instantiate(config.scheduler)(optimizer)
+                optimizer.step(lambda: 0.0)
+                scheduler.step(*[0.0] * isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau))
+    except Exception as error:  # whatever a constructor raises is the user's to read
+        yield f"{name}: {config[name].get('_target_')} refused its arguments: {_short(error)}"
     for name, node in config.get("callbacks", {}).items():
         try:
             instantiate(node)
@@ -220,15 +244,18 @@ def _constructed(config: DictConfig) -> Iterator[str]:
             yield f"callbacks.{name}: {node.get('_target_')} refused its arguments: {_short(error)}"
 
 
-def _origin(node: DictConfig, name: str) -> str | None:
-    """The setting that the user typed, where the value is nothing but a reference to it."""
+def _origin(config: DictConfig, node: DictConfig, name: str, path: str) -> str:
+    """The setting that the user typed: where the references that begin here end."""
     raw = _raw(node, name)
-    inner = raw[2:-1] if isinstance(raw, str) and raw.startswith("${") and raw.endswith("}") else ""
-    return inner if inner and not set(inner) & set("${}: ") and not inner.startswith(".") else None
+    if not REFERENCE.fullmatch(str(raw)) or raw.startswith("${."):
+        return path
+    parent, _, key = raw[2:-1].rpartition(".")
+    holder = OmegaConf.select(config, parent) if parent else config
+    return _origin(config, holder, key, raw[2:-1]) if isinstance(holder, DictConfig) and key in holder else path
 
 
-def _raw(node: DictConfig, name: str) -> Any:
-    return typing.cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))[name]
+def _raw(node: Node, key: Any) -> Any:
+    return typing.cast(Any, OmegaConf.to_container(node, resolve=False))[key]
 
 
 def _holds_target(value: Any) -> bool:

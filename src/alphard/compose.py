@@ -33,7 +33,7 @@ def explain(configs: Path, arguments: Sequence[str], refusal: Exception) -> tupl
 
     Hydra stops at the first; here each override is tried beside those that passed, group choices first.
     """
-    if any(a.split("=")[0] in ELSEWHERE for a in arguments):
+    if _elsewhere(arguments):
         return [_first_line(refusal)], None
     parsed: list[tuple[str, Override]] = []
     problems: list[str] = []
@@ -57,6 +57,39 @@ def explain(configs: Path, arguments: Sequence[str], refusal: Exception) -> tupl
     except Refusals:
         return problems or [_first_line(refusal)], None
     return problems or [_first_line(refusal)], rest
+
+
+def check_sweep(configs: Path, arguments: Sequence[str]) -> None:
+    """Check a multirun's values before its first job trains: each once, beside the first values of the other keys.
+
+    Raises UserError with all problems.  What Hydra itself refuses is left to it; of a long list both ends are checked.
+    """
+    if _elsewhere(arguments):
+        return
+    parser = OverridesParser.create()
+    try:
+        parsed = [(text, parser.parse_override(text)) for text in arguments if not text.startswith("-")]
+        jobs = [_ends(list(_single(text, override))) for text, override in parsed]
+        problems: list[str] = []
+        first = [values[0] for values in jobs]
+        for at, values in enumerate(jobs):
+            for value in values:
+                try:
+                    must_be_sound(compose(configs, [*first[:at], value, *first[at + 1 :]]))
+                except UserError as error:
+                    problems += error.problems
+    except Refusals:
+        return
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+
+
+def _ends(values: list[str], most: int = 16) -> list[str]:
+    return values if len(values) <= 2 * most else [*values[:most], *values[-most:]]
+
+
+def _elsewhere(arguments: Sequence[str]) -> bool:
+    return any(a.split("=")[0] in ELSEWHERE for a in arguments)
 
 
 def paths(config: Any, at: str = "") -> Iterator[str]:

@@ -1,26 +1,24 @@
 """training.log: all that Python writes to stdout and stderr from here on, and still to where it went before."""
 
-import contextlib
 import io
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 
 class _Tee(io.TextIOBase):
-    """Writes to `stream` and to `log`; for everything else it is `stream`."""
+    """Writes to `stream` and to the log; for everything else it is `stream`."""
 
-    def __init__(self, stream: TextIO, log: TextIO) -> None:
+    def __init__(self, stream: TextIO, log: "Log") -> None:
         self.stream, self.log = stream, log
 
     def write(self, text: str) -> int:
-        self.log.write(text)
+        self.log.copy.write(text)
         return self.stream.write(text)
 
     def flush(self) -> None:
-        self.log.flush()
+        self.log.copy.flush()
         self.stream.flush()
 
     def isatty(self) -> bool:
@@ -34,19 +32,29 @@ class _Tee(io.TextIOBase):
         return self.stream.encoding
 
 
-@contextlib.contextmanager
-def logged_to(path: Path) -> Iterator[None]:
-    """Copy what is printed to `path`, line by line, until the block ends; its parent folder must exist."""
-    before = sys.stdout, sys.stderr
-    with path.open("w", buffering=1, encoding="utf-8") as log:
-        sys.stdout, sys.stderr = _Tee(before[0], log), _Tee(before[1], log)
-        handlers = _repoint({id(before[0]): sys.stdout, id(before[1]): sys.stderr})
-        try:
-            yield
-        finally:
-            sys.stdout, sys.stderr = before
-            for handler, stream in handlers:
-                handler.setStream(stream)
+class Log:
+    """A copy of stdout and stderr: in memory until `open` names the file, and then there, line by line."""
+
+    def __init__(self) -> None:
+        self.copy: TextIO = io.StringIO()
+
+    def __enter__(self) -> "Log":
+        self.before = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = _Tee(self.before[0], self), _Tee(self.before[1], self)
+        self.handlers = _repoint({id(self.before[0]): sys.stdout, id(self.before[1]): sys.stderr})
+        return self
+
+    def open(self, path: Path) -> None:
+        """Write what was said so far to `path`, and go on there; its parent folder must exist."""
+        earlier, self.copy = self.copy, path.open("w", buffering=1, encoding="utf-8")
+        assert isinstance(earlier, io.StringIO), "a log is opened once"
+        self.copy.write(earlier.getvalue())
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout, sys.stderr = self.before
+        for handler, stream in self.handlers:
+            handler.setStream(stream)
+        self.copy.close()
 
 
 def _repoint(streams: dict[int, Any]) -> list[tuple[Any, Any]]:

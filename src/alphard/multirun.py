@@ -41,8 +41,9 @@ class Summary(Callback):
         self.jobs.append(({key: value for key, value in (pair for pair in said if len(pair) == 2)}, job_return))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from rich.console import Console
         from rich.table import Table
+
+        from alphard.progress import show
 
         if not self.jobs:
             return
@@ -50,15 +51,19 @@ class Summary(Callback):
         swept = [key for key in keys if len({said.get(key) for said, _ in self.jobs}) > 1]
         names = ["validation_loss", "validation_accuracy"]
         objective = self.jobs[0][1].cfg.get("objective")
-        table = Table("job", *swept, *(names if objective in names else [*names, objective]), "epochs", "folder")
+        table = Table("job", *swept, *(names if objective in names else [*names, objective]), "epochs")
+        parent = ""
         for number, (said, done) in enumerate(self.jobs):
             result = done._return_value  # `return_value` would raise what the job raised
             row = [str(number), *(said.get(key, "") for key in swept)]
             if isinstance(result, dict):
-                shown = [result.get(str(column.header)) for column in table.columns[1 + len(swept) : -2]]
+                shown = [result.get(str(column.header)) for column in table.columns[1 + len(swept) : -1]]
                 row += ["" if value is None else f"{value:.6f}" for value in shown]
-                row += [str(result["stopped_epoch"]), result["folder"]]
+                row += [str(result["stopped_epoch"])]
+                parent = str(result["folder"]).rpartition("/")[0]
             else:
                 row += ["failed", *[""] * (len(table.columns) - len(row) - 1)]
             table.add_row(*row)
-        Console(highlight=False, soft_wrap=True).print(table)
+        show(table)
+        if parent:
+            print(f"artifacts: {parent}/<job>")

@@ -41,11 +41,11 @@ class MetricFile:
         return cls(Path(path), os.environ.get("CLOUD_ML_TRIAL_ID") or "0")
 
     def report(self, tag: str, value: float, step: int) -> None:
-        """Add one measurement.  step: epoch counted from 1; the value of the kept weights is one step after the last."""
+        """Add one measurement.  step: epoch counted from 1; the kept weights' value is one step after the last."""
         line = {
             "timestamp": time.time(),
             "trial": self.trial,
-            tag: str(value),
+            tag: str(float(value)),
             "global_step": str(step),
             "checkpoint_path": "",
         }
@@ -73,7 +73,7 @@ class Reporter(pl.Callback):
         self._must_be_logged(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.state.fn == "fit":
+        if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self._must_be_logged(trainer)
         epoch = trainer.current_epoch + 1
@@ -105,8 +105,9 @@ class Reporter(pl.Callback):
     def _must_be_logged(self, trainer: pl.Trainer) -> None:
         if self.objective not in trainer.callback_metrics:
             logged = sorted(trainer.callback_metrics)
-            hint = nearest(self.objective, logged)
-            raise UserError(f"objective: the model logs no {self.objective}{hint} It logs {', '.join(logged) or 'nothing'}")
+            near = nearest(self.objective, logged) or "."
+            said = f"objective: the model logs no {self.objective} at validation{near}"
+            raise UserError(f"{said} It logs {', '.join(logged) or 'nothing'}")
 
 
 def say(metrics: dict[str, float], objective: str) -> None:

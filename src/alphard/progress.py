@@ -54,9 +54,8 @@ def conclude(metrics: dict[str, Any], folder: Folder) -> None:
             table.add_row(name, *(f"{value:.4f}" for value in values))
     rows = {"validation": metrics.get("val_rows"), "test": metrics.get("test_rows")}
     table.add_row("rows", *(str(rows[split]) for split in splits))
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     if splits:
-        console.print(table)
+        show(table)
     if metrics.get("test_rows") and "test" not in splits:
         print(f"test split: {metrics['test_rows']} rows, sealed; score_test=true opens it")
     kept = "best" if metrics.get("restore_best") else "last"
@@ -65,3 +64,9 @@ def conclude(metrics: dict[str, Any], folder: Folder) -> None:
     if folder.local:
         print(f"  {'  '.join(sorted(path.name for path in folder.local.iterdir() if not path.name.startswith('.')))}")
         print(f"repeat: python train.py --config-path={folder.local} --config-name=config")
+
+
+def show(table: Table) -> None:
+    """Print a table as wide as its content: a cell cut short is of no use in a log."""
+    console = Console(file=sys.stdout, highlight=False, width=10_000)
+    console.print(table)

@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,16 @@ from omegaconf import DictConfig
 
 from alphard import artifacts, evaluation, signals
 from alphard.data import TableData, preprocessing
-from alphard.errors import Interrupted, TrainingError, UserError
+from alphard.errors import Interrupted, UserError
 from alphard.history import History
 from alphard.hydra_seam import instantiate
-from alphard.log import logged_to
+from alphard.log import Log
 from alphard.models import BestWeights
 from alphard.objective import Listener, Reporter, say
 from alphard.progress import Progress, conclude
 from alphard.quiet import quiet
 from alphard.storage import Folder
-from alphard.types import Count, NonNegative, Positive, Seed
+from alphard.types import Count, NonNegative, Positive, Seed, Whole
 
 GROUPS = {"data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger"}
 
@@ -46,7 +46,7 @@ def run(
     batch_size: Count | None,
     learning_rate: Positive,
     weight_decay: NonNegative,
-    patience: NonNegative | Count,
+    patience: Whole,
     min_delta: NonNegative,
     restore_best: bool,
     threads: Count | None = None,
@@ -84,8 +84,19 @@ def run(
         return Result(done, folder.path)
     if rank == 0:
         folder.must_be_writable()
-    with quiet(), tempfile.TemporaryDirectory(prefix="alphard-") as scratch:
+    with environment_kept(), quiet(), tempfile.TemporaryDirectory(prefix="alphard-") as scratch:
         return _Run(config, folder, folder.local or Path(scratch), objective, listeners, score_test).train(rank)
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """Undo what Lightning leaves in the environment, which would tell a next run that it is rank 0 of this one."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 class _Run:
@@ -100,14 +111,18 @@ class _Run:
         listeners: tuple[Listener, ...],
         score_test: bool,
     ) -> None:
-        self.config, self.folder, self.local, self.score_test = config, folder, local, score_test
+        # Hydra's instantiate resolves what a reference leads to, in place; config.yaml keeps the references.
+        self.composed, self.config = config, config.copy()
+        config = self.config
+        self.folder, self.local, self.score_test = folder, local, score_test
         pl.seed_everything(config.seed, verbose=False)
+        self.log = Log()
         self.history = History()
         self.progress = Progress(config.epochs)
         self.reporter = Reporter(objective, not self.progress.shown, listeners)
         own = [instantiate(node) for node in config.callbacks.values()]
         self.best = next((callback for callback in own if isinstance(callback, BestWeights)), None)
-        self.trainer = self._trainer([_Ending(), self.reporter, self.history, self.progress, *own])
+        self.trainer = self._trainer([_Start(self.begin), self.reporter, self.history, self.progress, *own])
         self.data: pl.LightningDataModule = instantiate(config.data)
         facts = self.data.facts if isinstance(self.data, TableData) else getattr(self.data, "facts", {})
         if score_test:
@@ -117,13 +132,18 @@ class _Run:
     def train(self, rank: int) -> Result:
         if rank:  # Lightning started this process to train with rank 0, which tells the rest
             self.trainer.fit(self.model, datamodule=self.data)
+            _leave_process_group(None)
             return Result({}, self.folder.path)
-        artifacts.claim(self.folder, self.config)
-        self.local.mkdir(parents=True, exist_ok=True)
-        with logged_to(self.local / artifacts.LOG):
+        with self.log:
             result = self._fit_and_keep()
         self._upload()
         return result
+
+    def begin(self) -> None:
+        """All that could be refused was not: from here on the folder is this run's."""
+        artifacts.claim(self.folder, self.composed)
+        self.local.mkdir(parents=True, exist_ok=True)
+        self.log.open(self.local / artifacts.LOG)
 
     def _fit_and_keep(self) -> Result:
         stopped: Interrupted | None = None
@@ -132,10 +152,12 @@ class _Run:
                 self.trainer.fit(self.model, datamodule=self.data)
         except Interrupted as signal:
             stopped = signal
-            if self.best is None or self.best.weights is None:
-                print(f"{signal}: stopped before the first validation; there are no weights to keep", flush=True)
+            if not self.trainer.global_step:
+                print(f"{signal}: stopped before the first step; there is nothing to keep", flush=True)
                 raise
-            print(f"{signal}: keeping the best weights so far, of epoch {self.best.epoch}", flush=True)
+            best = self.best.epoch if self.best else 0
+            which = f"best weights so far, of epoch {best}" if best else "weights as they are"
+            print(f"{signal}: keeping the {which}", flush=True)
         _leave_process_group(stopped)
         with signals.held():
             if self.best is not None:
@@ -198,7 +220,7 @@ class _Run:
     def _summary(self, scores: dict[str, float]) -> dict[str, Any]:
         """metrics.json's well-known names."""
         config, losses = self.config, self.history.column("validation_loss")
-        best = self.best.epoch if self.best else losses.index(min(losses)) + 1 if losses else None
+        best = self.best.epoch or None if self.best else losses.index(min(losses)) + 1 if losses else None
         about = {
             "final_val_loss": scores.get("validation_loss"),
             "final_val_accuracy": scores.get("validation_accuracy"),
@@ -255,14 +277,19 @@ LEAN = {
 }
 
 
-class _Ending(pl.Callback):
-    """Takes SIGTERM back from Lightning, which installs its own handler, finishes the batch and exits 0."""
+class _Start(pl.Callback):
+    """Calls `begin` before the first step, and takes SIGTERM back from Lightning, whose handler ends in exit 0."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self.begin = begin
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.listen()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         signals.listen()
+        if trainer.is_global_zero:
+            self.begin()
 
 
 def _lightning(**given: Any) -> pl.Trainer:

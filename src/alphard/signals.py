@@ -1,7 +1,9 @@
 """SIGINT and SIGTERM end a run by an exception, so that it can still write what it has."""
 
 import contextlib
+import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -9,19 +11,30 @@ from types import FrameType
 from alphard.errors import Interrupted
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
+# Python runs a handler between two of its own steps.  A process that waits in C++ for another that is gone would never
+# come to it, and the cloud gives 30 s.
+PATIENCE = 8.0  # seconds
+_heard = threading.Event()
 
 
 def interrupt(number: int, _: FrameType | None) -> None:
     """The handler: a second signal of the same kind ends the process at once, as it would without us."""
+    _heard.set()
     signal.signal(number, signal.SIG_DFL)
     raise Interrupted(number)
 
 
 def listen() -> None:
     """Install the handler; also needed again once Lightning has put its own for SIGTERM."""
-    if threading.current_thread() is threading.main_thread():
-        for number in ENDING:
-            signal.signal(number, interrupt)
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in ENDING:
+        signal.signal(number, interrupt)
+    if not any(thread.name == "signals" for thread in threading.enumerate()):
+        receiver, sender = socket.socketpair()
+        sender.setblocking(False)
+        threading.Thread(target=_watch, args=(receiver, sender), daemon=True, name="signals").start()
+        signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
 
 
 @contextlib.contextmanager
@@ -35,3 +48,11 @@ def held() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _watch(receiver: socket.socket, sender: socket.socket) -> None:
+    """End the process when a signal arrived and its handler did not come to run.  `sender` is kept open here."""
+    while number := receiver.recv(1):
+        if number[0] in ENDING and not _heard.wait(PATIENCE):
+            os._exit(128 + number[0])
+    sender.close()

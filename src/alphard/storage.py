@@ -24,16 +24,17 @@ def is_url(path: str) -> bool:
 def reading(path: str, at: str) -> Iterator[BinaryIO]:
     """A file opened to read; UserError at config path `at` where that cannot be."""
     try:
-        with (fsspec.open(path, "rb") if is_url(path) else open(_local(path), "rb")) as file:
-            yield file
+        file: BinaryIO = fsspec.open(path, "rb").open() if is_url(path) else open(_local(path), "rb")  # noqa: SIM115
     except FileNotFoundError:
         raise UserError(f"{at}: {path} does not exist{_seen_from(path)}") from None
     except IsADirectoryError:
         raise UserError(f"{at}: {path} is a folder; give a file") from None
     except PermissionError:
         raise UserError(f"{at}: {path} may not be read by this user") from None
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # a bucket's client raises what it likes
         raise _unknown(path, at, error) from None
+    with file:
+        yield file
 
 
 class Folder:
@@ -46,7 +47,7 @@ class Folder:
         self.path, self.at = path.rstrip("/") if is_url(path) else str(_local(path)), at
         try:
             self.fs: Any = fsspec.core.url_to_fs(self.path)[0]
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # a bucket's client raises what it likes
             raise _unknown(path, at, error) from None
 
     @property
@@ -121,7 +122,7 @@ def _local(path: str) -> Path:
 
 
 def _unknown(path: str, at: str, error: Exception) -> UserError:
-    scheme = path.split("://")[0]
+    scheme = path.split("://", maxsplit=1)[0]
     if isinstance(error, ImportError):
         return UserError(f"{at}: {path} needs a package that is not installed: {error}")
     if "rotocol not known" in str(error):

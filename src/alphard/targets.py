@@ -33,10 +33,10 @@ def own_packages() -> frozenset[str]:
     """Top-level packages and modules in `src/` beside alphard: a user's own code, trusted because it is there."""
     home = Path(__file__).resolve().parents[1]
     if home.name == "src" and (home.parent / "pyproject.toml").exists():
-        names = {path.stem for path in home.iterdir() if path.is_dir() or path.suffix == ".py"}
+        names = {path.name.removesuffix(".py") for path in home.iterdir() if path.is_dir() or path.suffix == ".py"}
     else:  # installed as a wheel, as in the image: what came with it
         names = {Path(file.parts[0]).stem for file in importlib.metadata.files("alphard") or () if file.suffix == ".py"}
-    return frozenset(name for name in names - {"alphard", "hydra_plugins"} if name.isidentifier())
+    return frozenset(name for name in names - {"alphard", "hydra_plugins"} if name.isidentifier() and name[0] != "_")
 
 
 def patterns() -> list[str]:
@@ -62,7 +62,8 @@ def locate(name: object) -> Callable[..., Any]:
         raise Untrusted(f"{name} is an alias of {origin}.{getattr(found, '__qualname__', '?')}, which is not trusted")
     if not isinstance(found, type) and not _within(f"{origin}.", tuple(own_packages())):
         raise Untrusted(f"{name} is a function; of the libraries only classes are trusted")
-    return found
+    target: Callable[..., Any] = found
+    return target
 
 
 def allowed() -> str:

@@ -11,4 +11,5 @@ NonNegative = Annotated[Finite, Ge(0)]
 Share = Annotated[Finite, Ge(0), Lt(1)]  # may be nothing, never all
 Part = Annotated[Finite, Gt(0), Le(1)]  # may be all, never nothing
 Count = Annotated[int, Ge(1)]
+Whole = Annotated[int, Ge(0)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]

@@ -63,6 +63,7 @@ class Engine:
 
     def build(self, *args: str, context: Path = ROOT, image: str = IMAGE) -> str:
         """Build `context` as `image`; return what the engine said.  RuntimeError with its last lines if it failed."""
+        before = self("image", "inspect", "--format={{.Id}}", image).stdout.strip()
         with _locked("build"), pip_lent() as lent:
             command = ["build", *lent, "--build-arg", f"BASE_IMAGE={self.base}", "--tag", image]
             if self.command == "podman":
@@ -75,6 +76,8 @@ class Engine:
             done = self(*command, capture_output=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if done.returncode:
             raise RuntimeError(f"{self.command} build failed:\n" + "\n".join(done.stdout.splitlines()[-40:]))
+        if before and before != self("image", "inspect", "--format={{.Id}}", image).stdout.strip():
+            self("rmi", before)  # nobody calls it by a name any more
         return done.stdout
 
     def run(self, *args: str, flags: tuple[str, ...] = (), image: str = IMAGE, **options: Any) -> Any:
@@ -208,7 +211,9 @@ def _make_base(engine: Engine) -> None:
             "mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", "--aptopt=APT::Install-Recommends false",
             "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
             "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-            "--include=ca-certificates,python3,python3-venv",
+            # usr-is-merged, with its hook: the other way, usrmerge, leaves Perl and 50 MB in the image
+            "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+            "--include=usr-is-merged,ca-certificates,python3,python3-venv",
             '--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*',
             release["VERSION_CODENAME"], str(tar), str(sources),
         ],

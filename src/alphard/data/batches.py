@@ -1,5 +1,6 @@
 """Batches as slices of tensors that are on the device already: no workers, no collation of rows."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -20,17 +21,18 @@ class Batches:
     def __init__(
         self, X: Tensor, y: Tensor, size: int | None, seed: int | None = None, rank: int = 0, ranks: int = 1
     ) -> None:
+        assert seed is not None or ranks == 1, "shares are of a shuffled epoch"
         self.X, self.y, self.seed, self.rank, self.ranks = X, y, seed, rank, ranks
-        self.rows = -(-len(y) // ranks)
+        self.rows = math.ceil(len(y) / ranks)
         self.size = min(size or self.rows, self.rows)
         self.epoch = 0
 
     def __len__(self) -> int:
-        return -(-self.rows // self.size)
+        return math.ceil(self.rows / self.size)
 
     def __iter__(self) -> Iterator[Batch]:
         if self.seed is None:
-            yield from zip(self.X.split(self.size), self.y.split(self.size), strict=True)
+            yield from zip(torch.split(self.X, self.size), torch.split(self.y, self.size), strict=True)
             return
         if self.size >= len(self.y):  # full batch: the order is nothing to the gradient, and a copy of all rows costs
             self.epoch += 1
@@ -41,6 +43,6 @@ class Batches:
         self.epoch += 1
         order = torch.randperm(len(self.y), generator=generator)
         if self.ranks > 1:
-            order = torch.cat([order, order[: self.rows * self.ranks - len(order)]])[self.rank :: self.ranks]
-        for rows in order.to(self.y.device).split(self.size):
+            order = order[torch.arange(self.rank, self.rows * self.ranks, self.ranks) % len(order)]
+        for rows in torch.split(order.to(self.y.device), self.size):
             yield self.X[rows], self.y[rows]

@@ -11,7 +11,7 @@ import torch
 from annotated_types import Ge
 
 from alphard.data.batches import Batches
-from alphard.data.table import Array, Splits, Table, stratified
+from alphard.data.table import Array, Splits, Table, part_of, stratified
 from alphard.errors import UserError
 from alphard.types import Count, Part, Seed, Share
 
@@ -49,9 +49,7 @@ class TableData(pl.LightningDataModule):
         """The rows, loaded when first asked for, with `fraction` applied."""
         splits = self.load()
         if self.fraction < 1:
-            rows = stratified(splits.train.y, [1 - self.fraction], self.split_seed, "data.fraction")[0]
-            if len(np.unique(splits.train.y[rows])) < len(splits.classes):
-                raise UserError(f"data.fraction: {self.fraction} leaves a class without a row; take a larger part")
+            rows = part_of(splits.train.y, self.fraction, self.split_seed)
             splits.train = Table(splits.train.X[rows], splits.train.y[rows])
         return splits
 
@@ -89,7 +87,7 @@ class TableData(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if split not in self._device_tables or self._device_tables[split][0].device != device:
             table: Table = getattr(self.splits, split)
-            self._device_tables[split] = tuple(torch.from_numpy(a).to(device) for a in (table.X, table.y))
+            self._device_tables[split] = torch.from_numpy(table.X).to(device), torch.from_numpy(table.y).to(device)
         return self._device_tables[split]
 
 
@@ -107,7 +105,8 @@ class SplitData(TableData):
         """Row numbers of training, validation and, where there is one, test."""
         shares = [self.test_fraction, self.validation_fraction]
         if sum(shares) >= 1:
-            raise UserError(f"data.validation_fraction: with data.test_fraction they take {sum(shares)} of the rows; leave some to train on")
+            taken = f"with data.test_fraction it takes {sum(shares)} of the rows"
+            raise UserError(f"data.validation_fraction: {taken}; take less")
         train, test, validation = stratified(y, shares, self.split_seed, "data.validation_fraction")
         if not len(validation):
             raise UserError(f"data.validation_fraction: {self.validation_fraction} of {len(y)} rows is none; take more")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alphard.data.table import Array
+from alphard.data.table import Array, features
 from alphard.errors import UserError
 
 FILE = "preprocessing.skops"
@@ -28,20 +28,23 @@ def build(numeric: Sequence[str], categorical: Sequence[str], max_categories: in
 
     numbers = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
     texts = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=max_categories, sparse_output=False)
-    return ColumnTransformer([("numeric", numbers, list(numeric)), ("categorical", texts, list(categorical))], verbose_feature_names_out=False)
+    return ColumnTransformer(
+        [("numeric", numbers, list(numeric)), ("categorical", texts, list(categorical))],
+        verbose_feature_names_out=False,
+    )
 
 
-def fit(transformer: Any, frame: pd.DataFrame) -> Any:
-    """Fit `build`'s transformer on the training rows."""
-    return transformer.fit(_tidy(frame, *_columns(transformer)))
+def fit(transformer: Any, frame: pd.DataFrame, at: str) -> Any:
+    """Fit `build`'s transformer on the training rows, which the config path `at` named."""
+    return transformer.fit(_tidy(frame, *_columns(transformer), at))
 
 
-def transform(transformer: Any, frame: pd.DataFrame) -> Array:
-    """X (N, F) float32 of a frame's rows; UserError names the columns that it lacks."""
+def transform(transformer: Any, frame: pd.DataFrame, at: str) -> Array:
+    """X (N, F) float32 of a frame's rows; UserError at config path `at` names the columns that it lacks."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found unknown categories")  # all zeros, as promised
-        X = transformer.transform(_tidy(frame, *_columns(transformer)))
-    return np.ascontiguousarray(X, dtype=np.float32)
+        X = transformer.transform(_tidy(frame, *_columns(transformer), at))
+    return features(X, at)
 
 
 def dumps(transformer: Any) -> bytes:
@@ -53,10 +56,10 @@ def dumps(transformer: Any) -> bytes:
 
 
 def loads(content: bytes) -> Any:
-    """A fitted transformer, of types that skops trusts by itself and no others."""
+    """A fitted transformer, of types that skops trusts by itself and no others but a dtype, which SimpleImputer keeps."""
     import skops.io
 
-    return skops.io.loads(content, trusted=[])
+    return skops.io.loads(content, trusted=["numpy.dtype"])  # read as an empty array, without pickle
 
 
 def _columns(transformer: Any) -> tuple[list[str], list[str]]:
@@ -64,24 +67,29 @@ def _columns(transformer: Any) -> tuple[list[str], list[str]]:
     return numeric, categorical
 
 
-def _tidy(frame: pd.DataFrame, numeric: list[str], categorical: list[str]) -> pd.DataFrame:
+def _tidy(frame: pd.DataFrame, numeric: list[str], categorical: list[str], at: str) -> pd.DataFrame:
     """Numbers as float64, categories as text or missing: what a file's types happened to be must not matter."""
     missing = [name for name in (*numeric, *categorical) if name not in frame]
     if missing:
-        raise UserError(f"columns: {', '.join(missing)} missing; the rows have {', '.join(map(str, frame.columns))}")
-    tidy = {name: _numbers(frame[name]) for name in numeric}
-    tidy |= {name: frame[name].astype(object).map(_text) for name in categorical}
+        raise UserError(f"{at}: no column {', '.join(missing)}; the rows have {', '.join(map(str, frame.columns))}")
+    tidy = {name: _numbers(frame[name], at) for name in numeric}
+    # As objects even where all are missing: the encoder compares them with text.
+    tidy |= {name: pd.Series([*map(_text, frame[name])], frame.index, dtype=object) for name in categorical}
     return pd.DataFrame(tidy, index=frame.index)
 
 
-def _numbers(column: "pd.Series[Any]") -> "pd.Series[Any]":
+def _numbers(column: "pd.Series[Any]", at: str) -> "pd.Series[Any]":
+    if column.dtype.kind in "mM":
+        raise UserError(f"{at}: column {column.name} holds dates; derive numbers from them, or drop it")
     try:
         numbers = pd.to_numeric(column).astype("float64")
     except (ValueError, TypeError) as error:
-        raise UserError(f"column {column.name}: {error}; it is numeric, so each value must be a number or missing") from None
-    infinite = int(np.isinf(numbers).sum())
-    if infinite:
-        raise UserError(f"column {column.name}: infinite in {infinite} rows; give a number or leave it empty")
+        raise UserError(f"{at}: column {column.name}: {error}; each value must be a number or missing") from None
+    large = numbers[numbers.abs() > np.finfo(np.float32).max]
+    if len(large):
+        raise UserError(
+            f"{at}: column {column.name} holds {large.iloc[0]}; give numbers below 3.4e38, or leave it empty"
+        )
     return numbers
 
 

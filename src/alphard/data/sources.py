@@ -1,8 +1,6 @@
 """Sources of ready numbers: built-in sets, npz files, made data."""
 
 import contextlib
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, BinaryIO, Literal
@@ -34,7 +32,9 @@ class BuiltIn(SplitData):
         bunch = getattr(datasets, f"load_{self.name}")()
         parts = self.divide(bunch.target)
         scaler = StandardScaler().fit(bunch.data[parts[0]])
-        tables = [Table(scaler.transform(bunch.data[p]).astype(np.float32), bunch.target[p].astype(np.int64)) for p in parts]
+        tables = [
+            Table(scaler.transform(bunch.data[p]).astype(np.float32), bunch.target[p].astype(np.int64)) for p in parts
+        ]
         return Splits.of(tables, list(map(str, bunch.feature_names)), list(map(str, bunch.target_names)), scaler)
 
 
@@ -101,6 +101,8 @@ class Npz(TableData):
                     if name not in arrays:
                         raise UserError(f"{at}: {path} has no array {name}; it has {', '.join(arrays.files) or 'none'}")
                 X, y = arrays[f"X_{suffix}"], arrays[f"y_{suffix}"]
+                if not (isinstance(X, np.ndarray) and isinstance(y, np.ndarray)):
+                    raise UserError(f"{at}: {path} holds files that are no arrays; save arrays with numpy.savez")
         X = features(X, at)
         return X, labels(y, len(X), at)
 
@@ -119,10 +121,14 @@ def _must_be_zip(file: BinaryIO, path: str, at: str) -> None:
 
 @contextlib.contextmanager
 def _npz_errors(path: str, at: str) -> Iterator[None]:
-    """Every way in which numpy and zipfile say that a file is torn."""
+    """The many ways of saying that a file is torn, as one."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # numpy's, zipfile's, zlib's and a bucket's client's own
         if "Object arrays" in str(error):
-            raise UserError(f"{at}: {path} holds pickled objects, which could run code; save plain numeric arrays") from None
+            raise UserError(
+                f"{at}: {path} holds pickled objects, which could run code; save plain numeric arrays"
+            ) from None
         raise UserError(f"{at}: {path} is not a whole npz file: {str(error) or type(error).__name__}") from None

@@ -39,7 +39,9 @@ class Splits:
     preprocessing: Any = None
 
     @classmethod
-    def of(cls, tables: Sequence[Table], feature_names: list[str], classes: list[str], preprocessing: Any = None) -> "Splits":
+    def of(
+        cls, tables: Sequence[Table], feature_names: list[str], classes: list[str], preprocessing: Any = None
+    ) -> "Splits":
         """From training, validation and perhaps test rows, in this order."""
         test = tables[2] if len(tables) > 2 else None
         return cls(tables[0], tables[1], test, feature_names, classes, preprocessing)
@@ -53,13 +55,17 @@ def features(X: Array, at: str) -> Array:
         raise UserError(f"{at}: X holds {X.dtype}; give numbers")
     if 0 in X.shape:
         raise UserError(f"{at}: X is empty, {X.shape}; give at least one row and one feature")
-    X = np.ascontiguousarray(X, dtype=np.float32)
+    given = X
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named below
+        X = np.ascontiguousarray(given, dtype=np.float32)
     flat = X.reshape(-1)
     for start in range(0, len(flat), CHUNK):
         finite = np.isfinite(flat[start : start + CHUNK])
         if not finite.all():
             row, column = divmod(start + int(np.argmin(finite)), X.shape[1])
-            raise UserError(f"{at}: X[{row}, {column}] is {X[row, column]}; impute or drop what is missing or infinite")
+            raise UserError(
+                f"{at}: X[{row}, {column}] is {given[row, column]}; impute or drop what is missing or no float32"
+            )
     return X
 
 
@@ -70,14 +76,16 @@ def labels(y: Array, rows: int, at: str) -> Array:
     if len(y) != rows:
         raise UserError(f"{at}: X has {rows} rows and y {len(y)}; give one label a row")
     if y.dtype.kind == "f":
+        y = y.astype(np.float64)
         if not np.isfinite(y).all():
             raise UserError(f"{at}: y[{int(np.argmin(np.isfinite(y)))}] is not finite; drop the rows without a label")
-        if (y != np.round(y)).any():
-            raise UserError(f"{at}: y holds {y[np.argmax(y != np.round(y))]}; labels are classes, not measurements")
+        measured = (y != np.round(y)) | (np.abs(y) > 2**53)
+        if measured.any():
+            raise UserError(f"{at}: y holds {y[np.argmax(measured)]}; labels are classes, not measurements")
         return y.astype(np.int64)
     if y.dtype.kind not in "biuUS":
         raise UserError(f"{at}: y holds {y.dtype}; give whole numbers or text")
-    return y
+    return np.char.decode(y, "utf-8", "replace") if y.dtype.kind == "S" else y
 
 
 def encode(y: Array, classes: Array, at: str) -> Array:
@@ -85,7 +93,9 @@ def encode(y: Array, classes: Array, at: str) -> Array:
     places = np.searchsorted(classes, y).clip(max=len(classes) - 1)
     strange = classes[places] != y
     if strange.any():
-        raise UserError(f"{at}: label {y[np.argmax(strange)]!s} never occurs in the training rows; the model cannot say it")
+        raise UserError(
+            f"{at}: label {y[np.argmax(strange)]!s} never occurs in the training rows; the model cannot say it"
+        )
     return places.astype(np.int64)
 
 
@@ -95,8 +105,15 @@ def at_least_two(classes: Array, at: str) -> None:
         raise UserError(f"{at}: only one class, {classes[0]!s}, in the training rows; there is nothing to learn")
 
 
+def part_of(y: Array, fraction: float, seed: int) -> Array:
+    """Row numbers of a `fraction` of each class, to the nearest row and at least one; a larger one holds a smaller."""
+    shuffled = np.random.default_rng(seed).permutation(len(y))
+    of_classes = (shuffled[y[shuffled] == label] for label in np.unique(y))
+    return np.sort(np.concatenate([rows[: max(1, round(fraction * len(rows)))] for rows in of_classes]))
+
+
 def stratified(y: Array, shares: Sequence[float], seed: int, at: str) -> list[Array]:
-    """Row numbers of as many parts as `shares`, each with the classes in their proportion; what is left over comes first.
+    """Row numbers of what is left over, then of as many parts as `shares`, each with the classes in their proportion.
 
     shares: of all rows, in [0, 1), in all less than 1.  A share of 0 gives no rows.
     """

@@ -12,7 +12,7 @@ from alphard import storage
 from alphard.check import nearest
 from alphard.data import preprocessing
 from alphard.data.module import SplitData
-from alphard.data.table import Array, Splits, Table, at_least_two
+from alphard.data.table import Array, Splits, Table, at_least_two, labels
 from alphard.errors import UserError
 
 
@@ -22,7 +22,7 @@ class Csv(SplitData):
 
     path:    local path or URL; Parquet by its ending (.parquet, .pq), else CSV, also compressed (.gz, .zip, .xz).
     target:  the column to predict.
-    drop:    columns not to learn from.
+    drop:    columns not to learn from, named below or not.
     numeric, categorical: columns by name; None finds them by type, text and true/false being categorical.
         With one of them given, the other takes what is left.
     max_categories: of a categorical column; the rarest beyond them share one.
@@ -47,8 +47,8 @@ class Csv(SplitData):
             raise UserError(f"data.path: {', '.join(empty)} without any value in the training rows; add to data.drop")
         _warn_of_names(train, categorical)
         at_least_two(np.array(names)[np.unique(y[parts[0]])], "data.target")
-        fitted = preprocessing.fit(preprocessing.build(numeric, categorical, self.max_categories), train)
-        tables = [Table(preprocessing.transform(fitted, frame.iloc[p]), y[p]) for p in parts]
+        fitted = preprocessing.fit(preprocessing.build(numeric, categorical, self.max_categories), train, "data.path")
+        tables = [Table(preprocessing.transform(fitted, frame.iloc[p], "data.path"), y[p]) for p in parts]
         features = [str(name) for name in fitted.get_feature_names_out()]
         return Splits.of(tables, features, names, fitted)
 
@@ -58,42 +58,53 @@ class Csv(SplitData):
         gaps = int(column.isna().sum())
         if gaps:
             raise UserError(f"data.target: {self.target} is missing in {gaps} of {len(frame)} rows; drop those rows")
-        if column.dtype.kind == "f" and not (column == column.round()).all():
-            raise UserError(f"data.target: {self.target} holds {column.iloc[0]}; classes are wanted, not measurements")
-        classes, y = np.unique(column.astype("int64") if column.dtype.kind == "f" else column.to_numpy(), return_inverse=True)
+        values = column.to_numpy()
+        if values.dtype.kind in "biuf":
+            values = labels(values, len(values), f"data.target: {self.target}")
+        else:
+            values = column.astype(str).to_numpy(dtype=str)
+        classes, y = np.unique(values, return_inverse=True)
         at_least_two(classes, "data.target")
         if len(classes) > max(50, len(frame) // 10):
-            raise UserError(f"data.target: {self.target} has {len(classes)} classes in {len(frame)} rows; name a column of classes")
+            raise UserError(
+                f"data.target: {self.target} has {len(classes)} classes in {len(frame)} rows; name a column of classes"
+            )
         return y.astype(np.int64), [str(c) for c in classes]
 
     def _columns(self, frame: Any) -> tuple[list[str], list[str]]:
         """Which columns are numbers and which are categories, in the file's order."""
-        self._must_have(frame, "data.drop", self.drop)
-        self._must_have(frame, "data.numeric", self.numeric or [])
-        self._must_have(frame, "data.categorical", self.categorical or [])
-        left = [name for name in map(str, frame.columns) if name != self.target and name not in self.drop]
-        twice = set(self.numeric or []) & set(self.categorical or [])
+        for at, names in (("drop", self.drop), ("numeric", self.numeric), ("categorical", self.categorical)):
+            self._must_have(frame, f"data.{at}", names or [])
+            if at != "drop" and self.target in (names or []):
+                raise UserError(f"data.{at}: {self.target} is data.target, which is not there to learn from")
+        twice = sorted(set(self.numeric or []) & set(self.categorical or []))
         if twice:
-            raise UserError(f"data.numeric: {', '.join(sorted(twice))} also in data.categorical; name each column once")
-        if self.numeric is not None or self.categorical is not None:
-            numeric = self.numeric if self.numeric is not None else [n for n in left if n not in (self.categorical or [])]
-            categorical = self.categorical if self.categorical is not None else [n for n in left if n not in numeric]
+            raise UserError(f"data.numeric: {', '.join(twice)} also in data.categorical; name each column once")
+        left = [name for name in frame.columns if name != self.target and name not in self.drop]
+        if self.numeric is not None:
+            numeric = [name for name in left if name in self.numeric]
+        elif self.categorical is not None:
+            numeric = [name for name in left if name not in self.categorical]
         else:
             numeric = [name for name in left if frame[name].dtype.kind in "iuf"]
-            categorical = [name for name in left if name not in numeric]
-            dates = [name for name in categorical if frame[name].dtype.kind in "mM"]
+        categorical = [name for name in left if name not in numeric]
+        if self.categorical is not None:
+            categorical = [name for name in categorical if name in self.categorical]
+        elif self.numeric is None:
+            dates = ", ".join(name for name in categorical if frame[name].dtype.kind in "mM")
             if dates:
-                raise UserError(f"data.path: {', '.join(dates)} of dates; derive numbers from them, or add to data.drop")
+                raise UserError(f"data.path: {dates} of dates; derive numbers from them, or add to data.drop")
         if not numeric and not categorical:
             raise UserError("data.path: no column is left to learn from; shorten data.drop")
         return numeric, categorical
 
     @staticmethod
     def _must_have(frame: Any, at: str, names: Sequence[str]) -> None:
-        columns = list(map(str, frame.columns))
+        columns = list(frame.columns)
         for name in names:
             if name not in columns:
-                raise UserError(f"{at}: no column {name}{nearest(name, columns)} The columns are {', '.join(columns)}")
+                near = nearest(name, columns) or "."
+                raise UserError(f"{at}: no column {name}{near} The columns are {', '.join(columns)}")
 
 
 def read(path: str) -> Any:
@@ -107,11 +118,12 @@ def read(path: str) -> Any:
             else:
                 ending = path.rsplit(".", 1)[-1]
                 compression: Any = {"gz": "gzip", "zip": "zip", "xz": "xz", "bz2": "bz2", "zst": "zstd"}.get(ending)
-                frame = pd.read_csv(file, compression=compression)
+                frame = pd.read_csv(file, compression=compression, low_memory=False)  # a column's type by all its rows
         except pd.errors.EmptyDataError:
             raise UserError(f"data.path: {path} is empty") from None
-        except (ValueError, OSError, EOFError, UnicodeDecodeError) as error:
+        except Exception as error:  # each format and each compression raises its own
             raise UserError(f"data.path: {path} cannot be read: {str(error).split(chr(10))[0]}") from None
+    frame.columns = frame.columns.map(str)
     if frame.empty:
         raise UserError(f"data.path: {path} has a header and no rows")
     return frame

@@ -74,7 +74,7 @@ class Classifier(pl.LightningModule):
         x, y = batch
         logits = self.net(x)
         self.accuracy(logits, y)
-        self.log("validation_loss", F.cross_entropy(logits, y), on_epoch=True, batch_size=len(y))
+        self.log("validation_loss", F.cross_entropy(logits, y), on_epoch=True, batch_size=len(y), sync_dist=True)
         self.log("validation_accuracy", self.accuracy, on_epoch=True, batch_size=len(y))
 
     def configure_optimizers(self) -> Any:
@@ -92,7 +92,7 @@ def _weights(choice: str | list[float] | None, classes: int, counts: list[int] |
         return None
     if isinstance(choice, str):
         assert counts is not None, "run() gives class_counts"
-        n = torch.tensor(counts, dtype=torch.float32)
+        n = torch.tensor(counts, dtype=torch.float32).clamp(min=1)  # a class without a row weighs nothing anyway
         return n.sum() / (classes * n)
     if len(choice) != classes:
         raise UserError(f"model.class_weights: {len(choice)} weights for {classes} classes; give one a class")

@@ -1,0 +1,75 @@
+"""Fixtures that run the real commands, in a folder of the test's own."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"  # data that a user has not; what needs it is made otherwise where it is missing
+
+# Before torch is imported: two test processes share two cores.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# train.py in a fork of a process that has imported the heavy packages: the same file, run as __main__ in an
+# environment, folder and output of its own, without four seconds of imports.  `make test-all` runs it cold.
+COLD = os.environ.get("ALPHARD_TEST_COLD") == "1"
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload(["tests.warm"])
+
+
+@dataclass
+class Done:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+    folder: Path
+
+
+Train = Callable[..., Done]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """One thread a process, and nothing of a cloud that the tests might run in."""
+    mine = {k: v for k, v in os.environ.items() if not k.startswith(("AIP_", "CLOUD_ML_", "SM_", "ALPHARD_", "HYDRA_"))}
+    return mine | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", **more}
+
+
+def run_train(folder: Path, *arguments: str, cold: bool = COLD, **more: str) -> Done:
+    """`python train.py ARGUMENTS`, called in `folder`, with environment variables `more`."""
+    if cold:
+        command = [sys.executable, str(ROOT / "train.py"), *arguments]
+        done = subprocess.run(
+            command, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=240, check=False
+        )
+        return Done(done.returncode, done.stdout, done.stderr, folder)
+    from tests.warm import run_forked
+
+    with tempfile.TemporaryDirectory() as said:
+        call = (str(ROOT / "train.py"), arguments, str(folder), environment(**more), said)
+        process = WARM.Process(target=run_forked, args=call)
+        process.start()
+        process.join(240)
+        assert process.exitcode is not None, "the command hangs"
+        out, err = (Path(said, name).read_text() for name in ("out", "err"))
+        status = process.exitcode
+        process.close()
+    return Done(status, out, err, folder)
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    """`python train.py …` in a folder of the test's own."""
+
+    def call(*arguments: str, **more: str) -> Done:
+        return run_train(tmp_path, *arguments, **more)
+
+    return call

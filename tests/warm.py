@@ -1,0 +1,31 @@
+"""What the forks of conftest.py's run_train start from, and what they do."""
+
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import matplotlib.figure  # noqa: F401  the heavy packages, imported once
+import pandas  # noqa: F401
+import pytorch_lightning  # noqa: F401
+import sklearn.datasets  # noqa: F401
+import sklearn.preprocessing  # noqa: F401
+import skops.io  # noqa: F401
+import torchmetrics  # noqa: F401
+
+
+def run_forked(script: str, arguments: tuple[str, ...], folder: str, environment: dict[str, str], said: str) -> None:
+    """Become `python SCRIPT ARGUMENTS` in `folder`, with stdout and stderr in files of the folder `said`."""
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(Path(said, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
