@@ -47,8 +47,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 constraints: ## write constraints.txt anew from what pyproject.toml admits today
 	rm -rf $(VENV)-new && $(PYTHON) -m venv $(VENV)-new
 	$(VENV)-new/bin/pip install --quiet -e '.[dev,mlflow,vertex]'
-	{ sed -n '/^#/p' constraints.txt; $(VENV)-new/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' \
-	  | grep -v '^\(hydra-core\|omegaconf\|antlr4-python3-runtime\)=='; \
+	{ sed -n '/^#/p' constraints.txt; $(VENV)-new/bin/pip freeze --all --exclude-editable | sed 's/+cpu$$//' \
+	  | grep -v '^\(pip\|hydra-core\|omegaconf\|antlr4-python3-runtime\)=='; \
 	  grep 'python_version' constraints.txt; } >constraints.tmp
 	mv constraints.tmp constraints.txt && rm -rf $(VENV)-new
 

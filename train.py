@@ -34,18 +34,16 @@ def job(config: DictConfig) -> dict[str, Any] | None:
 
 def train(config: DictConfig) -> dict[str, Any]:
     """Check, then run; leaves no empty folder behind where the check fails."""
-    import inspect
-
     from hydra.core.hydra_config import HydraConfig
 
     from alphard.compose import must_be_sound
-    from alphard.run import run
+    from alphard.run import run, settings_of
 
     home = HydraConfig.get().runtime.output_dir
     arguments = sys.argv
     try:
         must_be_sound(config)
-        settings = {name: config[name] for name in inspect.signature(run).parameters if name in config}
+        settings = settings_of(config)
         settings["output_dir"] = multirun.folder_of_job(settings.get("output_dir"))
         if multirun.in_multirun():
             sys.argv = multirun.speak_for_one_job(arguments)
@@ -70,11 +68,10 @@ def tell(error: BaseException, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     if isinstance(error, UserError):
-        lines = "\n  ".join(str(problem) for problem in error.problems)
-        text = f"error: {lines}" if len(error.problems) == 1 else f"error: {len(error.problems)} problems\n  {lines}"
+        text = error.paragraph()
     else:
-        at = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if "site-packages" not in f.filename), None)
-        place = f" ({at.filename}:{at.lineno})" if at else ""
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+        place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
         text = f"error: {type(error).__name__}: {error}{place}\n  debug=true shows the traceback"
     print(text, file=sys.stderr, flush=True)
 
@@ -95,10 +92,10 @@ def main() -> int:
         print(f"stopped by {stop}", file=sys.stderr)
         return stop.status
     except Exception as error:
-        from alphard.compose import Refusals
+        from alphard.compose import Refusals, refused
 
         if isinstance(error, Refusals):
-            error = worded(error)
+            error = refused(CONFIGS, sys.argv[1:], error)
         tell(error, debug)
         return status_of(error)
     return max(failed, default=0)
@@ -107,19 +104,6 @@ def main() -> int:
 def status_of(error: Exception) -> int:
     """2 for what the user can mend before training, 1 for what went wrong in it."""
     return error.status if isinstance(error, UserError) else 1
-
-
-def worded(refusal: Exception) -> Exception:
-    """What Hydra refused, together with everything else that is wrong."""
-    from alphard.compose import explain, must_be_sound
-
-    problems, rest = explain(CONFIGS, sys.argv[1:], refusal)
-    try:
-        if rest is not None:
-            must_be_sound(rest, problems)
-    except UserError as error:
-        return error
-    return UserError(*problems)
 
 
 if __name__ == "__main__":

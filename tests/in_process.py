@@ -1,7 +1,6 @@
 """A run without the price of a process: composed, checked and trained as train.py does."""
 
 import contextlib
-import inspect
 import io
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from alphard.compose import compose, must_be_sound
-from alphard.run import Result, run
+from alphard.run import Result, run, settings_of
 from tests.conftest import ROOT
 
 
@@ -23,6 +22,5 @@ def config_of(*overrides: str) -> DictConfig:
 def run_here(folder: Path, *overrides: str, **given: Any) -> Result:
     """Train in this process, its output thrown away; `given` goes to run()."""
     config = config_of("threads=1", *overrides)
-    settings = {name: config[name] for name in inspect.signature(run).parameters if name in config}
     with contextlib.redirect_stdout(io.StringIO()):
-        return run(config, str(folder), **given, **settings)
+        return run(config, str(folder), **given, **settings_of(config))

@@ -90,9 +90,7 @@ numbers = st.one_of(
     st.from_regex(r"[+-]?[0-9_.]{1,9}(e[+-]?[0-9]{1,3})?", fullmatch=True),
 )
 names = st.text(string.ascii_letters + string.digits + "_/-. ", min_size=1, max_size=6).filter(
-    lambda name: (
-        not name.strip("+-_.0123456789eE ") == "" and name.lower() not in ("null", "nan", "inf", "true", "false")
-    )
+    lambda name: name.strip("+-_.0123456789eE ") and name.lower() not in ("null", "nan", "inf", "true", "false")
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words | awkward,

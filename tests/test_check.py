@@ -115,7 +115,8 @@ def test_reference_to_nothing_is_a_problem() -> None:
 
 def test_reference_to_itself_is_a_problem() -> None:
     said = problems("seed='${epochs}'", "epochs='${seed}'")
-    assert any("seed: " in text for text in said)
+    assert [text.partition(": ")[0] for text in said] == ["seed", "epochs"]
+    assert "refers to itself" in problem("+trainer.plugins='${oc.select:trainer}'")
 
 
 def test_all_problems_are_said_at_once() -> None:
@@ -195,7 +196,7 @@ def test_setting_is_wrong_once_however_many_nodes_refer_to_it() -> None:
         ("data.validation_fraction=1", "data.validation_fraction"),
         ("model.label_smoothing=1", "model.label_smoothing"),
         ("model.class_weights=balancd", "model.class_weights"),
-        ("model.class_weights=[1,-1]", "model.class_weights[1]"),
+        ("model.class_weights=[1,-1]", "model.class_weights"),
         ("model.net.dropout=1.5", "model.net.dropout"),
         ("model.net.hidden=64", "model.net.hidden"),
         ("model.net.hidden=[64,0]", "model.net.hidden[1]"),
@@ -251,7 +252,7 @@ def test_path_is_the_setting_that_the_user_typed() -> None:
     assert problem(*lesson, "train=5") == "train: 5 (as data.train): should be a valid string"
     assert problem(*lesson, "train=a", "model_out=5").startswith("model_out: 5 (as output_dir): should be")
     assert problem("+a.b=-1", "+c='${a.b}'", "model.net.dropout='${c}'").startswith("a.b: -1 (as model.net.dropout): ")
-    assert problem("+two.x=-1", "model.net.dropout='${.activation}'").count("model.net.dropout: ") == 1
+    assert problem("model.net.dropout='${.activation}'").startswith("model.net.dropout: 'relu': ")
 
 
 # Conversions
@@ -285,9 +286,7 @@ def test_integral_float_becomes_an_int_where_no_float_is_allowed() -> None:
 
 
 def test_conversion_keeps_the_references() -> None:
-    config = checked(
-        "+width=64.0", "epochs=3.0", "batch_size=32.0", "patience=5.0", "model.net.hidden='${wide}'", "+wide=[8.0]"
-    )
+    config = checked("epochs=3.0", "batch_size=32.0", "patience=5.0", "model.net.hidden='${wide}'", "+wide=[8.0]")
     text = OmegaConf.to_yaml(config, resolve=False)
     for kept in ("max_epochs: ${epochs}", "batch_size: ${batch_size}", "patience: ${patience}", "hidden: ${wide}"):
         assert kept in text

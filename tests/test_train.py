@@ -20,8 +20,11 @@ ARTIFACTS = {
     "model.pt", "preprocessing.skops", "metrics.json", "eval_history.csv", "training.log", "config.yaml",
     "learning_curves.png", "confusion_matrix.png",
 }  # fmt: skip
-PROMISED = """final_val_loss final_val_accuracy best_val_loss best_epoch stopped_epoch patience min_delta restore_best
-max_epochs_requested learning_rate train_rows val_rows features feature_names classes model_uri device seed""".split()
+PROMISED = {
+    "final_val_loss", "final_val_accuracy", "best_val_loss", "best_epoch", "stopped_epoch", "patience",
+    "min_delta", "restore_best", "max_epochs_requested", "learning_rate", "train_rows", "val_rows",
+    "features", "feature_names", "classes", "model_uri", "device", "seed",
+}  # fmt: skip
 # What one run of the default config is asked for, with fewer epochs.
 SHORT = ("epochs=3", "threads=1")
 
@@ -60,7 +63,7 @@ def test_reports_after_every_validation(done: Done) -> None:
 
 def test_metrics_have_the_promised_names(done: Done) -> None:
     metrics = json.loads((done.folder / "out/metrics.json").read_text())
-    assert set(PROMISED) <= set(metrics)
+    assert set(metrics) >= PROMISED
     assert (metrics["train_rows"], metrics["val_rows"], metrics["features"]) == (1438, 359, 64)
     assert sum(map(sum, metrics["validation_confusion_matrix"])) == 359
     for name in ("precision", "recall", "f1", "auroc", "calibration_error"):

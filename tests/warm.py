@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.figure  # noqa: F401  the heavy packages, imported once
 import pandas  # noqa: F401
 import pytorch_lightning  # noqa: F401
-import sklearn.datasets  # noqa: F401
+import sklearn.datasets
 import sklearn.preprocessing  # noqa: F401
 import skops.io  # noqa: F401
 import torchmetrics  # noqa: F401

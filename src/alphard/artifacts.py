@@ -33,9 +33,8 @@ def finished(folder: Folder, config: DictConfig, overwrite: bool) -> dict[str, A
     different.sort(key=lambda name: name not in before or name not in now)  # a changed value says most
     if different:
         changes = "; ".join(f"{name}: {before.get(name)!r} there, {now.get(name)!r} here" for name in different[:6])
-        raise UserError(
-            f"output_dir: {folder.path} holds another config's run ({changes}); choose another folder, or overwrite=true"
-        )
+        remedy = "choose another folder, or overwrite=true"
+        raise UserError(f"output_dir: {folder.path} holds another config's run ({changes}); {remedy}")
     metrics = folder.read(METRICS)
     known: dict[str, Any] = json.loads(metrics) if metrics else {}
     return known if known and known.get("stopped_by") is None else None
@@ -75,7 +74,7 @@ def _without(config: DictConfig, names: tuple[str, ...]) -> DictConfig:
     return rest
 
 
-def _fingerprint(config: DictConfig) -> dict[str, Any]:
+def _fingerprint(config: Any) -> dict[str, Any]:
     """What trains, by config path; unresolved, so that no value of the environment is compared or shown."""
     flat: dict[str, Any] = {}
 

@@ -29,6 +29,7 @@ RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 # What run() knows and a config need not: the data's facts, the model's parameters, the optimizer of a scheduler.
 GIVEN = {"features", "classes", "class_counts", "params", "optimizer"}
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
+DEEPEST = 40  # dots in a path: what is deeper goes round in circles by a resolver
 REFERENCE = re.compile(r"\$\{[^${}: ]+\}")  # a value that is another node's, and no resolver's
 
 
@@ -38,10 +39,13 @@ def check(config: DictConfig, root: Schema, groups: set[str]) -> None:
     root:   the function whose keyword-only parameters are the settings at the root.
     groups: root keys that hold nodes to instantiate.
     """
-    problems = [*_unreadable(config), *_settings(config, root, groups)]
-    for path, node, key in _walk(config, ""):
-        if key == "_target_":
-            problems += _node(config, path.removesuffix("._target_"), node)
+    try:
+        problems = [*_unreadable(config), *_settings(config, root, groups)]
+        for path, node, key in _walk(config, ""):
+            if key == "_target_":
+                problems += _node(config, path.removesuffix("._target_"), node)
+    except RecursionError:
+        raise UserError("a node refers to itself by a resolver, as in ${oc.select:itself}; refer to another") from None
     if not problems:  # a constructor would only repeat what a signature said
         problems += _constructed(config)
     once: dict[str, str] = {}  # a setting is wrong once, however many nodes refer to it
@@ -62,14 +66,18 @@ def _walk(node: Node, path: str) -> Iterator[tuple[str, Any, Any]]:
 
     What a reference leads to is met where it stands; what a resolver makes (oc.create) stands nowhere else.
     """
+    if path.count(".") > DEEPEST:
+        raise RecursionError
     for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
         yield _join(path, key), node, key
         if OmegaConf.is_missing(node, key) or REFERENCE.fullmatch(str(_raw(node, key))):
             continue
         try:
             child = node[key]
-        except (OmegaConfBaseException, RecursionError):
+        except OmegaConfBaseException:
             continue  # _unreadable says so
+        if isinstance(child, dict | list):  # as some resolvers give it
+            child = OmegaConf.create(child)
         if isinstance(child, DictConfig | ListConfig):
             yield from _walk(child, _join(path, key))
 
@@ -85,10 +93,9 @@ def _unreadable(config: DictConfig) -> Iterator[str]:
         except InterpolationToMissingValueError:
             pass  # the missing value itself is named
         except OmegaConfBaseException as error:
-            if "${hydra:" not in str(_raw(node, key)):  # known only while Hydra runs the job
+            # hydra: is known only while Hydra runs the job; what another key refers to is said there.
+            if "${hydra:" not in str(_raw(node, key)) and _origin(config, node, key, path) == path:
                 yield f"{path}: {_raw(node, key)}: {_short(error)}"
-        except RecursionError:
-            yield f"{path}: {_raw(node, key)} refers to itself"
 
 
 def _settings(config: DictConfig, root: Schema, groups: set[str]) -> Iterator[str]:
@@ -159,7 +166,7 @@ def _value(
     try:
         value = node[name]
         plain = OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
-    except (OmegaConfBaseException, RecursionError):
+    except OmegaConfBaseException:
         return  # _unreadable said so
     if _holds_target(plain) or not (ours or isinstance(plain, bool | int | float | str)):
         return
@@ -244,14 +251,19 @@ def _constructed(config: DictConfig) -> Iterator[str]:
             yield f"callbacks.{name}: {node.get('_target_')} refused its arguments: {_short(error)}"
 
 
-def _origin(config: DictConfig, node: DictConfig, name: str, path: str) -> str:
+def _origin(config: DictConfig, node: Node, key: Any, path: str) -> str:
     """The setting that the user typed: where the references that begin here end."""
-    raw = _raw(node, name)
-    if not REFERENCE.fullmatch(str(raw)) or raw.startswith("${."):
-        return path
-    parent, _, key = raw[2:-1].rpartition(".")
-    holder = OmegaConf.select(config, parent) if parent else config
-    return _origin(config, holder, key, raw[2:-1]) if isinstance(holder, DictConfig) and key in holder else path
+    passed = [path]
+    while REFERENCE.fullmatch(str(raw := _raw(node, key))):
+        parent, _, key = raw[2:-1].rpartition(".")
+        holder = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
+        if not isinstance(holder, DictConfig) or key not in list(holder):
+            break
+        if raw[2:-1] in passed:  # a ring, whose members have no other origin
+            return str(raw[2:-1])
+        node = holder
+        passed.append(raw[2:-1])
+    return passed[-1]
 
 
 def _raw(node: Node, key: Any) -> Any:

@@ -92,9 +92,20 @@ def _elsewhere(arguments: Sequence[str]) -> bool:
     return any(a.split("=")[0] in ELSEWHERE for a in arguments)
 
 
+def refused(configs: Path, arguments: Sequence[str], refusal: Exception) -> UserError:
+    """What Hydra refused, together with everything else that is wrong with the config."""
+    problems, rest = explain(configs, arguments, refusal)
+    try:
+        if rest is not None:
+            must_be_sound(rest, problems)
+    except UserError as error:
+        return error
+    return UserError(*problems)
+
+
 def paths(config: Any, at: str = "") -> Iterator[str]:
     """Every config path, without following references."""
-    plain = OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config
+    plain: Any = OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config
     if isinstance(plain, dict):
         for key, value in plain.items():
             path = f"{at}.{key}" if at else str(key)
@@ -108,8 +119,9 @@ def _single(text: str, override: Override) -> Iterator[str]:
         yield text
         return
     key = text.split("=", 1)[0]
-    for value in override.sweep_string_iterator():
-        yield f"{key}={value}"
+    values: list[Any] = [*override.sweep_string_iterator()]
+    for value in values:
+        yield "=".join((key, str(value)))
 
 
 def _translate(configs: Path, text: str, override: Override, error: Exception, passed: list[str]) -> str:
@@ -123,8 +135,7 @@ def _translate(configs: Path, text: str, override: Override, error: Exception, p
         # A misspelt last word is nearer to its siblings than to all paths.
         siblings = [path for path in known if path.rpartition(".")[0] == key.rpartition(".")[0]]
         hint = nearest(key, siblings) or nearest(key, known)
-        add = text.lstrip("+")
-        return f"{key}: no such key{hint or f'; +{add} adds one'}"
+        return f"{key}: no such key{hint or '; --cfg job shows them all'}"
     return f"{text}: {_first_line(error)}"
 
 
@@ -136,7 +147,8 @@ def _options(configs: Path, group: str) -> list[str]:
 
 
 def _grammar(error: Exception) -> str:
-    return f"Hydra cannot read this: {_first_line(error)}; quote a value that holds , = : ( ) [ ] {{ }} or blanks twice: 'key=\"a, b\"'"
+    remedy = "quote a value that holds , = : ( ) [ ] { } or blanks twice: 'key=\"a, b\"'"
+    return f"Hydra cannot read this: {_first_line(error)}; {remedy}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,6 +15,11 @@ class UserError(Exception):
         super().__init__("\n".join(problems))
         self.problems = problems
 
+    def paragraph(self) -> str:
+        """What stderr shows."""
+        lines = "\n  ".join(self.problems)
+        return f"error: {lines}" if len(self.problems) == 1 else f"error: {len(self.problems)} problems\n  {lines}"
+
 
 class TrainingError(UserError):
     """The config was sound and the training was not: it diverged, or a write failed.  Exit status 1."""

@@ -13,7 +13,7 @@ from alphard.errors import UserError
 SEALED = re.compile(r"hydra\.(?:run\.dir|sweep\.\w+|job\.name|verbose)=.*|hydra\.output_subdir=null", re.DOTALL)
 # A path that goes up, or one made from the environment, can name a file outside configs/.
 LEAVES = re.compile(r"(?<![\w.-])\.\.(?![\w.-])|\$\{[^}]*:")
-LEAVES_AS_NAME = re.compile(rf"^[/~]|{LEAVES.pattern}")
+LEAVES_AS_NAME = re.compile(rf"^/|{LEAVES.pattern}")
 
 
 def refuse(arguments: Sequence[str], sealed: bool) -> None:

@@ -34,7 +34,9 @@ class History(pl.Callback):
             if self._validated or not name.startswith("validation_")  # Lightning keeps an earlier epoch's values
         }
         seconds = round(time.perf_counter() - self._began, 6)
-        self.rows.append({"epoch": trainer.current_epoch + 1, **metrics, "learning_rate": self._rate, "seconds": seconds})
+        self.rows.append(
+            {"epoch": trainer.current_epoch + 1, **metrics, "learning_rate": self._rate, "seconds": seconds}
+        )
 
     def column(self, name: str) -> list[float]:
         """A column's values, without the epochs that lack it."""

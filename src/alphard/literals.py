@@ -54,13 +54,13 @@ def write(value: Value) -> str:
     if isinstance(value, Plain) or (_WORD.fullmatch(value) and not _NAMED.fullmatch(value)):
         return str(value)
     if value == "???":
-        raise ValueError(
-            "??? means missing to Hydra and cannot be a value; leave the argument out, or name another value"
-        )
+        raise ValueError("??? means missing to Hydra; leave the argument out, or name another value")
+    if re.search("[\0\ud800-\udfff]", value):  # JSON can spell both
+        raise ValueError("holds NUL or half a character, which no argument can carry; leave it out")
     # ${ would be looked up even inside quotes, unless a backslash stands before it; those before that are doubled.
-    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    literal = re.sub(r"(?<!\\)(\\*)\$\{", r"\1\1\\${", value)
     # Inside quotes, backslashes count only before a quote or at the end.
-    return "'" + re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + (m[2] and "\\'"), literal) + "'"
+    return "'" + re.sub(r"(?<!\\)(\\*)('|\Z)", lambda m: m[1] * 2 + (m[2] and "\\'"), literal) + "'"
 
 
 def integral(number: Plain) -> Plain:
@@ -119,7 +119,7 @@ def _element(text: str, at: int) -> tuple[Value, int]:
         return dict(pairs), at
     if string := _STRING.match(text, at):
         quote, inside = string[0][0], string[0][1:-1]
-        return re.sub(rf"\\+(?:{quote}|\Z)", lambda m: m[0][1::2], inside), string.end()
+        return re.sub(rf"(?<!\\)\\+(?:{quote}|\Z)", lambda m: m[0][1::2], inside), string.end()
     return _unquoted(text, at, _TOKEN)
 
 

@@ -7,8 +7,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-
+from omegaconf import DictConfig
 
 
 def folder_of_job(output_dir: str | None) -> str | None:
@@ -31,14 +30,14 @@ def speak_for_one_job(arguments: list[str]) -> list[str]:
 
 
 class Summary(Callback):
-    """Prints each job's swept values and objective; jobs in other processes (a launcher plugin) speak for themselves."""
+    """Prints each job's swept values and metrics; jobs in other processes (a launcher plugin) speak for themselves."""
 
     def __init__(self) -> None:
         self.jobs: list[tuple[dict[str, str], Any]] = []
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
-        said = [str(text).split("=", 1) for text in OmegaConf.to_container(config.hydra.overrides.task) or []]
-        self.jobs.append(({key: value for key, value in (pair for pair in said if len(pair) == 2)}, job_return))
+        said = dict(str(text).partition("=")[::2] for text in config.hydra.overrides.task)
+        self.jobs.append((said, job_return))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from rich.table import Table

@@ -27,14 +27,21 @@ class Progress(pl.Callback):
         if self.shown:
             # The original stream: a bar's redrawing is nothing for a log.
             self.bar = Bar(
-                TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"),
-                TimeRemainingColumn(), console=Console(file=sys.__stdout__), transient=True,
+                TextColumn("epoch"),
+                MofNCompleteColumn(),
+                BarColumn(),
+                TextColumn("{task.description}"),
+                TimeRemainingColumn(),
+                console=Console(file=sys.__stdout__),
+                transient=True,
             )
             self.task = self.bar.add_task("", total=self.epochs)
             self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bar:
             self.bar.stop()
 
@@ -59,7 +66,8 @@ def conclude(metrics: dict[str, Any], folder: Folder) -> None:
     if metrics.get("test_rows") and "test" not in splits:
         print(f"test split: {metrics['test_rows']} rows, sealed; score_test=true opens it")
     kept = "best" if metrics.get("restore_best") else "last"
-    print(f"epochs: {metrics.get('stopped_epoch')} trained, best was {metrics.get('best_epoch')}, the {kept} weights are kept")
+    trained, best = metrics.get("stopped_epoch"), metrics.get("best_epoch")
+    print(f"epochs: {trained} trained, best was {best}, the {kept} weights are kept")
     print(f"artifacts: {folder.path}")
     if folder.local:
         print(f"  {'  '.join(sorted(path.name for path in folder.local.iterdir() if not path.name.startswith('.')))}")

@@ -22,14 +22,23 @@ TIPS = (
 def quiet() -> Iterator[None]:
     """Silence the tips while a run lasts."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")]
+    before = warnings.formatwarning
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
+        warnings.formatwarning = _one_line
         for message in TIPS:
             warnings.filterwarnings("ignore", message)
         try:
             yield
         finally:
+            warnings.formatwarning = before
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning as a line; where it comes from is said of other people's code."""
+    place = "" if "alphard" in filename else f" ({filename}:{lineno})"
+    return f"warning: {message}{place}\n"

@@ -1,5 +1,6 @@
 """One training run: a config in, a Result out; the only place that instantiates."""
 
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,11 +13,10 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 
-from alphard import artifacts, evaluation, signals
+from alphard import artifacts, build, evaluation, signals
 from alphard.data import TableData, preprocessing
-from alphard.errors import Interrupted, UserError
+from alphard.errors import Interrupted
 from alphard.history import History
-from alphard.hydra_seam import instantiate
 from alphard.log import Log
 from alphard.models import BestWeights
 from alphard.objective import Listener, Reporter, say
@@ -88,6 +88,11 @@ def run(
         return _Run(config, folder, folder.local or Path(scratch), objective, listeners, score_test).train(rank)
 
 
+def settings_of(config: DictConfig) -> dict[str, Any]:
+    """The keyword arguments of `run` that stand at the config's root."""
+    return {name: config[name] for name in inspect.signature(run).parameters if name in config}
+
+
 @contextmanager
 def environment_kept() -> Iterator[None]:
     """Undo what Lightning leaves in the environment, which would tell a next run that it is rank 0 of this one."""
@@ -120,14 +125,15 @@ class _Run:
         self.history = History()
         self.progress = Progress(config.epochs)
         self.reporter = Reporter(objective, not self.progress.shown, listeners)
-        own = [instantiate(node) for node in config.callbacks.values()]
+        own = build.callbacks_of(config)
         self.best = next((callback for callback in own if isinstance(callback, BestWeights)), None)
-        self.trainer = self._trainer([_Start(self.begin), self.reporter, self.history, self.progress, *own])
-        self.data: pl.LightningDataModule = instantiate(config.data)
+        callbacks = [_Start(self.begin), self.reporter, self.history, self.progress, *own]
+        self.trainer = build.trainer_of(config, callbacks, self.local / "logs")
+        self.data = build.data_of(config)
         facts = self.data.facts if isinstance(self.data, TableData) else getattr(self.data, "facts", {})
         if score_test:
             self.data.test_dataloader()  # says now, and not after training, that there is none
-        self.model = _model(config, facts)
+        self.model = build.model_of(config, facts)
 
     def train(self, rank: int) -> Result:
         if rank:  # Lightning started this process to train with rank 0, which tells the rest
@@ -194,8 +200,8 @@ class _Run:
     def _scores(self) -> dict[str, float]:
         """What the model logs at validation, anew, with the weights that are kept, on one device."""
         device = self.trainer.strategy.root_device
-        judge = _lightning(accelerator="cpu" if device.type == "cpu" else "gpu", devices=1)
-        self.model.trainer = None  # type: ignore[assignment]  # Lightning's way to let go of a trainer
+        judge = build.judge_on("cpu" if device.type == "cpu" else "gpu")
+        self.model.trainer = None  # Lightning's way to let go of a trainer
         self.data.trainer = judge
         judge.validate(self.model, datamodule=self.data, verbose=False)
         return {name: float(value) for name, value in judge.callback_metrics.items()}
@@ -248,33 +254,12 @@ class _Run:
             }
         return about
 
-    def _trainer(self, callbacks: list[pl.Callback]) -> pl.Trainer:
-        node = self.config.trainer
-        for name, group in (("callbacks", "callbacks"), ("logger", "logger")):
-            if name in node:
-                raise UserError(f"trainer.{name}: the run brings its own; put yours in {group}.<name> with a _target_")
-        loggers = []
-        for logger in self.config.logger.values():
-            save = {"save_dir": str(self.local / "logs")} if "save_dir" in logger and logger.save_dir is None else {}
-            loggers.append(_built(logger, **save))
-        given = {name: value for name, value in LEAN.items() if name not in node}
-        return _built(node, _partial_=True)(callbacks=callbacks, logger=loggers or False, **given)
-
     def _upload(self) -> None:
         """To a folder elsewhere: what loggers wrote, and the log, complete only now."""
         if self.folder.local is None:
             for path in sorted(self.local.rglob("*")):
                 if path.is_file():
                     self.folder.write(path.relative_to(self.local).as_posix(), path.read_bytes())
-
-
-# What a run of seconds does without, unless trainer.* asks for it.
-LEAN = {
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-    "num_sanity_val_steps": 1,  # tells before the first step whether the objective is logged
-}
 
 
 class _Start(pl.Callback):
@@ -290,31 +275,6 @@ class _Start(pl.Callback):
         signals.listen()
         if trainer.is_global_zero:
             self.begin()
-
-
-def _lightning(**given: Any) -> pl.Trainer:
-    return pl.Trainer(logger=False, **{**LEAN, **given})
-
-
-def _built(node: DictConfig, **given: Any) -> Any:
-    """Instantiate; what a constructor says becomes an error at the node's path."""
-    try:
-        return instantiate(node, **given)
-    except Exception as error:  # a library raises what it likes
-        cause = error.__cause__ or error
-        raise UserError(f"{node._get_full_key(None)}: {node.get('_target_')}: {str(cause).strip()}") from error
-
-
-def _model(config: DictConfig, facts: dict[str, Any]) -> pl.LightningModule:
-    """The model, given those of the data's facts that it asks for."""
-    import inspect
-
-    from alphard import targets
-
-    asked = inspect.signature(targets.locate(config.model._target_)).parameters
-    anything = any(p.kind is p.VAR_KEYWORD for p in asked.values())
-    given = {name: value for name, value in facts.items() if anything or (name in asked and name not in config.model)}
-    return _built(config.model, _partial_=True)(**given)
 
 
 def _leave_process_group(stopped: Interrupted | None) -> None:

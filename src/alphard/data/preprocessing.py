@@ -56,7 +56,7 @@ def dumps(transformer: Any) -> bytes:
 
 
 def loads(content: bytes) -> Any:
-    """A fitted transformer, of types that skops trusts by itself and no others but a dtype, which SimpleImputer keeps."""
+    """A fitted transformer, of types that skops trusts by itself, and a dtype, which SimpleImputer keeps."""
     import skops.io
 
     return skops.io.loads(content, trusted=["numpy.dtype"])  # read as an empty array, without pickle

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, BinaryIO, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ class BuiltIn(SplitData):
     name: digits (1,797 rows, 64 features, 10 classes) or breast_cancer (569 rows, 30 features, 2 classes).
     """
 
-    name: Literal["digits", "breast_cancer"]
+    name: Literal["digits", "breast_cancer"] = field()  # without field(), Lightning's own `name` would be a default
 
     def load(self) -> Splits:
         """Read the table from scikit-learn's own files."""

@@ -1,0 +1,20 @@
+"""`alphard check`: the config that `python train.py` would train, checked and not trained."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alphard.compose import Refusals, compose, must_be_sound, refused
+from alphard.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compose `configs/` of this folder with the overrides given, and check it whole."""
+    configs = Path("configs")
+    if not (configs / "config.yaml").exists():
+        raise UserError(f"configs: no configs/config.yaml in {Path.cwd()}; call alphard in the project's folder")
+    try:
+        must_be_sound(compose(configs, arguments))
+    except Refusals as refusal:
+        raise refused(configs, arguments, refusal) from None
+    print("sound: every name, value and target of this config")
+    return 0
