@@ -36,9 +36,9 @@ def good(seed: int = 0) -> Arrays:
     return arrays
 
 
-def saved(folder: Path, arrays: Arrays) -> dict[str, str]:
+def saved(folder: Path, arrays: Arrays) -> dict[str, Any]:
     """The arrays in their files, as arguments of Npz."""
-    paths = {}
+    paths: dict[str, Any] = {}
     for argument, name in (("train", "train"), ("validation", "val"), ("test", "test")):
         path = folder / f"{argument}.npz"
         np.savez(path, **{key: value for key, value in arrays.items() if key.endswith(f"_{name}")})
@@ -107,7 +107,7 @@ def test_built_in_rows_are_standardised_by_the_training_rows(name: Any) -> None:
         ({"validation_fraction": 0.001}, "data.validation_fraction"),
     ],
 )
-def test_impossible_split_is_refused(fractions: dict[str, float], path: str) -> None:
+def test_impossible_split_is_refused(fractions: dict[str, Any], path: str) -> None:
     with pytest.raises(UserError, match=f"^{path}: "):
         Synthetic(rows=100, features=2, classes=2, **fractions).splits  # noqa: B018
 
@@ -191,7 +191,8 @@ def test_npz_gives_the_arrays_of_three_files(tmp_path: Path) -> None:
     for table, name in ((splits.train, "train"), (splits.validation, "val"), (splits.test, "test")):
         assert np.array_equal(table.X, arrays[f"X_{name}"])
         assert np.array_equal(table.y, arrays[f"y_{name}"])
-        assert (table.X.dtype, table.y.dtype) == (np.float32, np.int64)
+        assert table.X.dtype == np.float32
+        assert table.y.dtype == np.int64
 
 
 def test_npz_needs_no_third_file(tmp_path: Path) -> None:
@@ -364,7 +365,7 @@ def test_folder_is_no_file(tmp_path: Path) -> None:
     assert refusal(train=str(tmp_path), validation="x") == f"data.train: {tmp_path} is a folder; give a file"
 
 
-def loaded(**paths: str) -> Table | str:
+def loaded(**paths: Any) -> Table | str:
     """The validation rows, or the problem with them."""
     try:
         return Npz(**paths).splits.validation

@@ -242,7 +242,7 @@ def test_diverged_run_stops_at_its_epoch_and_reports_nothing_false(
     assert isinstance(diverging, Diverging)
     diverging.at = at
     if at == 1:
-        diverging.net.weight.data.fill_(math.nan)  # type: ignore[union-attr, operator]
+        diverging.net.weight.data.fill_(math.nan)  # type: ignore[operator]
     reporter = Reporter(objective, lines=True, listeners=(lambda *said: heard.append(said),))
     with pytest.raises(TrainingError, match=rf"^validation_loss: nan in epoch {at}; training diverged"):
         fit(diverging, reporter)

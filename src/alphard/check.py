@@ -14,14 +14,14 @@ from difflib import get_close_matches
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
-from alphard import targets
+from alphard import references, targets
 from alphard.errors import UserError
 from alphard.hydra_seam import instantiate
+from alphard.references import join, origin, short
 
-Node = DictConfig | ListConfig
 Schema = Callable[..., Any]
 
 # Hydra's own words in a node.
@@ -29,8 +29,6 @@ RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 # What run() knows and a config need not: the data's facts, the model's parameters, the optimizer of a scheduler.
 GIVEN = {"features", "classes", "class_counts", "params", "optimizer"}
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
-DEEPEST = 40  # dots in a path: what is deeper goes round in circles by a resolver
-REFERENCE = re.compile(r"\$\{[^${}: ]+\}")  # a value that is another node's, and no resolver's
 
 
 def check(config: DictConfig, root: Schema, groups: set[str]) -> None:
@@ -40,8 +38,8 @@ def check(config: DictConfig, root: Schema, groups: set[str]) -> None:
     groups: root keys that hold nodes to instantiate.
     """
     try:
-        problems = [*_unreadable(config), *_settings(config, root, groups)]
-        for path, node, key in _walk(config, ""):
+        problems = [*references.unreadable(config), *_settings(config, root, groups)]
+        for path, node, key in references.walk(config, ""):
             if key == "_target_":
                 problems += _node(config, path.removesuffix("._target_"), node)
     except RecursionError:
@@ -59,43 +57,6 @@ def nearest(name: str, names: typing.Iterable[str]) -> str:
     """`; did you mean `x`?`, or where nothing is near, nothing."""
     near = get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"; did you mean `{near[0]}`?" if near else ""
-
-
-def _walk(node: Node, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Every value, as its path, the node that holds it, and its key there.
-
-    What a reference leads to is met where it stands; what a resolver makes (oc.create) stands nowhere else.
-    """
-    if path.count(".") > DEEPEST:
-        raise RecursionError
-    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
-        yield _join(path, key), node, key
-        if OmegaConf.is_missing(node, key) or REFERENCE.fullmatch(str(_raw(node, key))):
-            continue
-        try:
-            child = node[key]
-        except OmegaConfBaseException:
-            continue  # _unreadable says so
-        if isinstance(child, dict | list):  # as some resolvers give it
-            child = OmegaConf.create(child)
-        if isinstance(child, DictConfig | ListConfig):
-            yield from _walk(child, _join(path, key))
-
-
-def _unreadable(config: DictConfig) -> Iterator[str]:
-    """What is `???` still, a value that only the user knows; and what refers to nothing."""
-    for path, node, key in _walk(config, ""):
-        try:
-            if OmegaConf.is_missing(node, key):
-                yield f"{path}: is missing; give {path}=…"
-            else:
-                node[key]
-        except InterpolationToMissingValueError:
-            pass  # the missing value itself is named
-        except OmegaConfBaseException as error:
-            # hydra: is known only while Hydra runs the job; what another key refers to is said there.
-            if "${hydra:" not in str(_raw(node, key)) and _origin(config, node, key, path) == path:
-                yield f"{path}: {_raw(node, key)}: {_short(error)}"
 
 
 def _settings(config: DictConfig, root: Schema, groups: set[str]) -> Iterator[str]:
@@ -125,7 +86,7 @@ def _node(config: DictConfig, path: str, node: DictConfig) -> Iterator[str]:
     try:
         target = targets.locate(node["_target_"])
     except OmegaConfBaseException as error:
-        yield f"{path}._target_: {_short(error)}"
+        yield f"{path}._target_: {short(error)}"
         return
     except targets.Untrusted as error:
         yield f"{path}._target_: {error}"
@@ -141,7 +102,7 @@ def _node(config: DictConfig, path: str, node: DictConfig) -> Iterator[str]:
     hints = _hints(target)
     for name in map(str, node):
         if name not in RESERVED and name in parameters and name in hints:
-            yield from _value(config, node, name, hints[name], _join(path, name), ours=not _library(target))
+            yield from _value(config, node, name, hints[name], join(path, name), ours=not _library(target))
 
 
 def _names(path: str, node: DictConfig, parameters: typing.Mapping[str, inspect.Parameter]) -> Iterator[str]:
@@ -150,13 +111,13 @@ def _names(path: str, node: DictConfig, parameters: typing.Mapping[str, inspect.
     target, stated = node["_target_"], list(map(str, node))
     for name in stated:
         if name not in RESERVED and name not in named and not anything:
-            yield f"{_join(path, name)}: {target} takes no such argument{nearest(name, named)}"
+            yield f"{join(path, name)}: {target} takes no such argument{nearest(name, named)}"
     taken = len(node["_args_"]) if "_args_" in node else 0
     built = node.get("_partial_", False) or path in ("model", "")
     for name, parameter in list(named.items())[taken:]:
         if parameter.default is parameter.empty and name not in stated and not (built and name in GIVEN):
             hint = "; a partial node (_partial_: true) is given it" if name in GIVEN else f"; give {path}.{name}=…"
-            yield f"{_join(path, name)}: {target} needs it{hint}"
+            yield f"{join(path, name)}: {target} needs it{hint}"
 
 
 def _value(
@@ -167,7 +128,7 @@ def _value(
         value = node[name]
         plain = OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
     except OmegaConfBaseException:
-        return  # _unreadable said so
+        return  # references.unreadable said so
     if _holds_target(plain) or not (ours or isinstance(plain, bool | int | float | str)):
         return
     adapter = _adapter(annotation)
@@ -176,14 +137,14 @@ def _value(
     problem = _judge(adapter, plain)
     if problem is None or _judge(adapter, _tuples(plain)) is None:
         return
-    origin = _origin(config, node, name, path)
+    source = origin(config, node, name, path)
     integral = _integral(plain)
     if _judge(adapter, integral) is None or _judge(adapter, _tuples(integral)) is None:
-        OmegaConf.update(config, origin, integral)
+        OmegaConf.update(config, source, integral)
         return
     place, message = problem
-    also = f" (as {path})" if origin != path else ""
-    yield f"{origin}{place}: {_show(plain)}{also}: {message}"
+    also = f" (as {path})" if source != path else ""
+    yield f"{source}{place}: {_show(plain)}{also}: {message}"
 
 
 def _judge(adapter: TypeAdapter[Any], value: Any) -> tuple[str, str] | None:
@@ -243,47 +204,18 @@ def _constructed(config: DictConfig) -> Iterator[str]:
                 optimizer.step(lambda: 0.0)
                 scheduler.step(*[0.0] * isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau))
     except Exception as error:  # whatever a constructor raises is the user's to read
-        yield f"{name}: {config[name].get('_target_')} refused its arguments: {_short(error)}"
+        yield f"{name}: {config[name].get('_target_')} refused its arguments: {short(error)}"
     for name, node in config.get("callbacks", {}).items():
         try:
             instantiate(node)
         except Exception as error:
-            yield f"callbacks.{name}: {node.get('_target_')} refused its arguments: {_short(error)}"
-
-
-def _origin(config: DictConfig, node: Node, key: Any, path: str) -> str:
-    """The setting that the user typed: where the references that begin here end."""
-    passed = [path]
-    while REFERENCE.fullmatch(str(raw := _raw(node, key))):
-        parent, _, key = raw[2:-1].rpartition(".")
-        holder = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
-        if not isinstance(holder, DictConfig) or key not in list(holder):
-            break
-        if raw[2:-1] in passed:  # a ring, whose members have no other origin
-            return str(raw[2:-1])
-        node = holder
-        passed.append(raw[2:-1])
-    return passed[-1]
-
-
-def _raw(node: Node, key: Any) -> Any:
-    return typing.cast(Any, OmegaConf.to_container(node, resolve=False))[key]
+            yield f"callbacks.{name}: {node.get('_target_')} refused its arguments: {short(error)}"
 
 
 def _holds_target(value: Any) -> bool:
     if isinstance(value, dict):
         return "_target_" in value or any(map(_holds_target, value.values()))
     return isinstance(value, list) and any(map(_holds_target, value))
-
-
-def _join(path: str, key: object) -> str:
-    return f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}" if path else str(key)
-
-
-def _short(error: BaseException) -> str:
-    """The first paragraph of a message that may run to many lines."""
-    cause = error.__cause__ or error
-    return str(cause).strip().split("\n")[0] or type(cause).__name__
 
 
 def _show(value: object) -> str:

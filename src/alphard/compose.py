@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alphard.check import nearest
 from alphard.errors import UserError
+from alphard.hydra_seam import BASE
 
 Refusals = (HydraException, OmegaConfBaseException)
 # Flags that lead to other configs than ours: there, Hydra's own words have to do.
@@ -24,7 +25,7 @@ ELSEWHERE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-c
 def compose(configs: Path, overrides: Sequence[str]) -> DictConfig:
     """The config of `python train.py OVERRIDES`; raises what Hydra raises."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(configs.absolute()), version_base="1.3"):
+    with initialize_config_dir(str(configs.absolute()), **BASE):
         return hydra_compose("config", list(overrides))
 
 
@@ -128,7 +129,7 @@ def _translate(configs: Path, text: str, override: Override, error: Exception, p
     key, options = override.key_or_group, _options(configs, override.key_or_group)
     if options and not override.is_delete():
         value = text.split("=", 1)[1]
-        return f"{key}: there is no option {value}{nearest(value, options)} The options are {', '.join(options)}"
+        return f"{key}: there is no option {value}{nearest(value, options) or '.'} The options are {', '.join(options)}"
     message = str(error) + str(error.__cause__ or "")
     if "is not in struct" in message or "No match in the defaults list" in message or "Could not override" in message:
         known = list(paths(compose(configs, passed)))

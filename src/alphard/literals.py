@@ -3,6 +3,7 @@
 Stricter than Hydra where Hydra loses something: 2024_01_15 is text and not 20240115, 12e4567 text and not inf.
 """
 
+import math
 import re
 from typing import Any
 
@@ -79,13 +80,12 @@ def _scalar(text: str) -> Value:
 
 
 def _held(number: str) -> bool:
-    """Whether the number survives as Python's int or float: it neither overflows nor vanishes."""
-    try:
-        value = float(number) if re.search(r"[.eE]", number) else float(bool(int(number)))
-    except ValueError:  # more digits than Python converts
-        return False
-    vanished = value == 0 and re.search(r"[1-9]", re.split(r"[eE]", number)[0])
-    return value not in (float("inf"), float("-inf")) and not vanished
+    """Whether Python's int or float holds it: it has not too many digits, nor overflows, nor vanishes."""
+    mantissa, *exponent = number.lower().split("e")
+    if not exponent and "." not in mantissa:
+        return len(number) <= 4300  # Python converts no more
+    value = float(number)
+    return math.isfinite(value) and (value != 0 or not re.search(r"[1-9]", mantissa))
 
 
 def _json(text: str) -> Value:

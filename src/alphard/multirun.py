@@ -1,7 +1,9 @@
 """Hydra's own multirun: where each job's artifacts go, and one table of all jobs at the end."""
 
 import os
+import re
 import sys
+from itertools import pairwise
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -25,7 +27,11 @@ def in_multirun() -> bool:
 
 def speak_for_one_job(arguments: list[str]) -> list[str]:
     """The command line of this job alone, for the processes that Lightning starts again from sys.argv."""
-    flags = [a for a in arguments if a.startswith("--config-")]
+    flags = [
+        word
+        for before, word in pairwise(["", *arguments])
+        if re.match(r"--config-|-c[pnd]", word) or (re.match(r"--config-|-c[pnd]", before) and "=" not in before)
+    ]
     return [sys.argv[0], *flags, *HydraConfig.get().overrides.task]
 
 

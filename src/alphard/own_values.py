@@ -58,10 +58,12 @@ class OwnValues:
         from hydra import compose, initialize_config_dir
         from omegaconf import OmegaConf
 
+        from alphard.hydra_seam import BASE
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                with initialize_config_dir(self._folder(), version_base="1.3"):
+                with initialize_config_dir(self._folder(), **BASE):
                     name = self.flags.get("--config-name") or "config"
                     return compose(name, self._choices(), return_hydra_config=True)
             except Exception:

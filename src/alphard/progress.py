@@ -1,5 +1,6 @@
 """What a person sees: a bar while training lasts, a table at the end."""
 
+import shlex
 import sys
 from types import TracebackType
 from typing import Any
@@ -71,7 +72,7 @@ def conclude(metrics: dict[str, Any], folder: Folder) -> None:
     print(f"artifacts: {folder.path}")
     if folder.local:
         print(f"  {'  '.join(sorted(path.name for path in folder.local.iterdir() if not path.name.startswith('.')))}")
-        print(f"repeat: python train.py --config-path={folder.local} --config-name=config")
+        print(f"repeat: python train.py --config-path={shlex.quote(str(folder.local))} --config-name=config")
 
 
 def show(table: Table) -> None:

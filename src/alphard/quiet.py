@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 # Each says what a table in memory makes untrue, or what a user cannot change.
 TIPS = (
@@ -38,7 +39,9 @@ def quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     """A warning as a line; where it comes from is said of other people's code."""
-    place = "" if "alphard" in filename else f" ({filename}:{lineno})"
+    place = "" if Path(__file__).parent in Path(filename).parents else f" ({filename}:{lineno})"
     return f"warning: {message}{place}\n"

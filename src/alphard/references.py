@@ -1,0 +1,85 @@
+"""Where a config's values stand, and where its references lead.
+
+What a reference leads to is met where it stands; what a resolver makes (oc.create) stands nowhere else.
+"""
+
+import re
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
+
+Node = DictConfig | ListConfig
+
+DEEPEST = 40  # dots in a path: what is deeper goes round in circles by a resolver
+REFERENCE = re.compile(r"\$\{[^${}: ]+\}")  # a value that is another node's, and no resolver's
+
+
+def walk(node: Node, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Every value, as its path, the node that holds it, and its key there.
+
+    What a reference leads to is met where it stands; what a resolver makes (oc.create) stands nowhere else.
+    """
+    if path.count(".") > DEEPEST:
+        raise RecursionError
+    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
+        yield join(path, key), node, key
+        if OmegaConf.is_missing(node, key) or REFERENCE.fullmatch(str(raw_of(node, key))):
+            continue
+        try:
+            child = node[key]
+        except OmegaConfBaseException:
+            continue  # unreadable says so
+        if isinstance(child, dict | list):  # as some resolvers give it
+            child = OmegaConf.create(child)
+        if isinstance(child, DictConfig | ListConfig):
+            yield from walk(child, join(path, key))
+
+
+def unreadable(config: DictConfig) -> Iterator[str]:
+    """What is `???` still, a value that only the user knows; and what refers to nothing."""
+    for path, node, key in walk(config, ""):
+        try:
+            if OmegaConf.is_missing(node, key):
+                yield f"{path}: is missing; give {path}=…"
+            else:
+                node[key]
+        except InterpolationToMissingValueError:
+            pass  # the missing value itself is named
+        except OmegaConfBaseException as error:
+            # hydra: is known only while Hydra runs the job; what another key refers to is said there.
+            if "${hydra:" not in str(raw_of(node, key)) and origin(config, node, key, path) == path:
+                yield f"{path}: {raw_of(node, key)}: {short(error)}"
+
+
+def origin(config: DictConfig, node: Node, key: Any, path: str) -> str:
+    """The setting that the user typed: where the references that begin here end."""
+    passed = [path]
+    while REFERENCE.fullmatch(str(raw := raw_of(node, key))):
+        parent, _, key = raw[2:-1].rpartition(".")
+        holder = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
+        if not isinstance(holder, DictConfig) or key not in list(holder):
+            break
+        if raw[2:-1] in passed:  # a ring, whose members have no other origin
+            return str(raw[2:-1])
+        node = holder
+        passed.append(raw[2:-1])
+    return passed[-1]
+
+
+def raw_of(node: Node, key: Any) -> Any:
+    """A value as it is written, its references unresolved."""
+    return typing.cast(Any, OmegaConf.to_container(node, resolve=False))[key]
+
+
+def join(path: str, key: object) -> str:
+    """The config path of `key` in the node at `path`."""
+    return f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}" if path else str(key)
+
+
+def short(error: BaseException) -> str:
+    """The first paragraph of a message that may run to many lines."""
+    cause = error.__cause__ or error
+    return str(cause).strip().split("\n")[0] or type(cause).__name__
