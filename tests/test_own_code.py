@@ -1,0 +1,79 @@
+"""The README's own models, as it writes them, in a copy of the project."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, environment
+
+pytestmark = pytest.mark.hydra
+README = (ROOT / "README.md").read_text()
+FILES = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", README, re.DOTALL)
+LINES = re.findall(r"^\$ python (train\.py model=.*)$", README, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with the README's files in it."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("configs", "src"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
+    for name in ("train.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    for name, text in FILES:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def call(project: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """`python LINE` in the copy, whose packages come before the installed ones."""
+    overlay = environment().get("PYTHONPATH")
+    where = environment(PYTHONPATH=":".join(filter(None, [str(project / "src"), overlay])))
+    command = [sys.executable, *line.split()]
+    return subprocess.run(command, cwd=project, env=where, capture_output=True, text=True, check=False)
+
+
+def test_the_readme_has_both_ways() -> None:
+    assert len(FILES) == 4
+    assert len(LINES) == 2
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_an_own_model_trains(line: str, project: Path) -> None:
+    done = call(project, f"{line} output_dir=out-{LINES.index(line)}")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((project / f"out-{LINES.index(line)}/metrics.json").read_text())
+    assert metrics["final_val_accuracy"] > 0.85
+    assert 0.9 < metrics["validation_auroc"] <= 1
+
+
+def test_an_own_models_mistakes_are_named(project: Path) -> None:
+    done = call(project, "train.py model=wide model.net.width=wide +model.net.depth=3")
+    assert done.returncode == 2
+    assert "model.net.width: 'wide'" in done.stderr
+    assert "model.net.depth: mine.Wide takes no such argument" in done.stderr
+
+
+def test_an_exception_in_own_code_names_its_line(project: Path) -> None:
+    (project / "src/mine/broken.py").write_text(
+        "from mine import Wide\n\n\nclass Broken(Wide):\n    def forward(self, x):\n        return self.shortcut(x[:, :3])\n"
+    )
+    done = call(project, "train.py model=wide model.net._target_=mine.broken.Broken output_dir=broken")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: RuntimeError: mat1 and mat2 shapes cannot be multiplied")
+    assert "src/mine/broken.py:6" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_outside_is_not_reached_through_an_own_package(project: Path) -> None:
+    (project / "src/mine/alias.py").write_text("from os import system\n")
+    done = call(project, "train.py model=wide model.net._target_=mine.alias.system")
+    assert done.returncode == 2
+    assert "alias" in done.stderr
+    assert "not trusted" in done.stderr
