@@ -17,7 +17,12 @@ class History(pl.Callback):
     """
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
+        self.by_epoch: dict[int, dict[str, Any]] = {}
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict an epoch that was validated or completed, by column name."""
+        return list(self.by_epoch.values())
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._began = time.perf_counter()
@@ -25,18 +30,21 @@ class History(pl.Callback):
         self._validated = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._validated = True
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._validated = True
+            self._note(trainer)  # a signal may come before the epoch's end
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._note(trainer)
+
+    def _note(self, trainer: pl.Trainer) -> None:
         metrics = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()
             if self._validated or not name.startswith("validation_")  # Lightning keeps an earlier epoch's values
         }
-        seconds = round(time.perf_counter() - self._began, 6)
-        self.rows.append(
-            {"epoch": trainer.current_epoch + 1, **metrics, "learning_rate": self._rate, "seconds": seconds}
-        )
+        epoch, seconds = trainer.current_epoch + 1, round(time.perf_counter() - self._began, 6)
+        self.by_epoch[epoch] = {"epoch": epoch, **metrics, "learning_rate": self._rate, "seconds": seconds}
 
     def column(self, name: str) -> list[float]:
         """A column's values, without the epochs that lack it."""

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 
-from alphard import artifacts, build, evaluation, signals
+from alphard import artifacts, build, scores, signals
 from alphard.data import TableData, preprocessing
 from alphard.errors import Interrupted
 from alphard.history import History
@@ -168,16 +168,16 @@ class _Run:
         with signals.held():
             if self.best is not None:
                 self.best.put_back(self.model)
-            scores = self._scores()
-            metrics = self._keep(scores, stopped)
+            logged = scores.logged(self.model, self.data, self.trainer.strategy.root_device)
+            metrics = self._keep(logged, stopped)
             conclude(metrics, self.folder)
-            self.reporter.final(scores, len(self.history.rows))
+            self.reporter.final(logged, len(self.history.rows))
         if stopped:
             self._upload()
             raise stopped
         return Result(metrics, self.folder.path)
 
-    def _keep(self, scores: dict[str, float], stopped: Interrupted | None) -> dict[str, Any]:
+    def _keep(self, logged: dict[str, float], stopped: Interrupted | None) -> dict[str, Any]:
         """Write every artifact, metrics.json last."""
         from alphard import plots
 
@@ -188,71 +188,19 @@ class _Run:
         splits = self.data.splits if isinstance(self.data, TableData) else None
         if splits and splits.preprocessing is not None:
             write(preprocessing.FILE, preprocessing.dumps(splits.preprocessing))
-        reports = self._reports()
+        reports = scores.reports(self.model, self.data, self.score_test)
         if splits and "validation_confusion_matrix" in reports:
             matrix = reports["validation_confusion_matrix"]
             write("confusion_matrix.png", plots.confusion_matrix(matrix, splits.classes))
-        metrics = scores | self._summary(scores) | reports | {"model_uri": model_uri}
-        metrics |= {"logged": sorted(scores), "stopped_by": str(stopped) if stopped else None}
+        about = scores.summary(self.config, self.data, self.history, self.best, logged)
+        metrics = logged | about | reports | {"model_uri": model_uri}
+        metrics |= {
+            "logged": sorted(logged),
+            "device": str(self.trainer.strategy.root_device),
+            "stopped_by": str(stopped) if stopped else None,
+        }
         write(artifacts.METRICS, artifacts.metrics_json(metrics))
         return metrics
-
-    def _scores(self) -> dict[str, float]:
-        """What the model logs at validation, anew, with the weights that are kept, on one device."""
-        device = self.trainer.strategy.root_device
-        judge = build.judge_on("cpu" if device.type == "cpu" else "gpu")
-        self.model.trainer = None  # Lightning's way to let go of a trainer
-        self.data.trainer = judge
-        judge.validate(self.model, datamodule=self.data, verbose=False)
-        return {name: float(value) for name, value in judge.callback_metrics.items()}
-
-    def _reports(self) -> dict[str, Any]:
-        """The full report of validation and, where it is opened, test; none for a model that returns no logits."""
-        if not isinstance(self.data, TableData):
-            return {}
-        self.model.to(self.data.trainer.strategy.root_device if self.data.trainer else "cpu")
-        loaders = {"validation": self.data.val_dataloader()}
-        if self.score_test:
-            loaders["test"] = self.data.test_dataloader()
-        found: dict[str, Any] = {}
-        for name, loader in loaders.items():
-            pair = evaluation.logits_of(self.model, loader)
-            if pair is None:
-                return {}
-            found |= {f"{name}_{key}": value for key, value in evaluation.report(*pair).items()}
-        # The model's own words for its loss and accuracy stand.
-        return {name: value for name, value in found.items() if name not in ("validation_loss", "validation_accuracy")}
-
-    def _summary(self, scores: dict[str, float]) -> dict[str, Any]:
-        """metrics.json's well-known names."""
-        config, losses = self.config, self.history.column("validation_loss")
-        best = self.best.epoch or None if self.best else losses.index(min(losses)) + 1 if losses else None
-        about = {
-            "final_val_loss": scores.get("validation_loss"),
-            "final_val_accuracy": scores.get("validation_accuracy"),
-            "best_val_loss": min(losses, default=None),
-            "best_epoch": best,
-            "stopped_epoch": len(self.history.rows),
-            "patience": config.patience,
-            "min_delta": config.min_delta,
-            "restore_best": config.restore_best,
-            "max_epochs_requested": config.epochs,
-            "learning_rate": config.learning_rate,
-            "seed": config.seed,
-            "threads": config.threads,
-            "device": str(self.trainer.strategy.root_device),
-        }
-        if isinstance(self.data, TableData):
-            splits = self.data.splits
-            about |= {
-                "train_rows": len(splits.train),
-                "val_rows": len(splits.validation),
-                "test_rows": len(splits.test) if splits.test else 0,
-                "features": splits.train.X.shape[1],
-                "feature_names": splits.feature_names,
-                "classes": splits.classes,
-            }
-        return about
 
     def _upload(self) -> None:
         """To a folder elsewhere: what loggers wrote, and the log, complete only now."""
