@@ -127,7 +127,8 @@ class _Run:
         self.reporter = Reporter(objective, not self.progress.shown, listeners)
         own = build.callbacks_of(config)
         self.best = next((callback for callback in own if isinstance(callback, BestWeights)), None)
-        callbacks = [_Start(self.begin), self.reporter, self.history, self.progress, *own]
+        # What is reported has been kept: a signal may come between the two.
+        callbacks = [_Start(self.begin), self.history, *own, self.reporter, self.progress]
         self.trainer = build.trainer_of(config, callbacks, self.local / "logs")
         self.data = build.data_of(config)
         facts = self.data.facts if isinstance(self.data, TableData) else getattr(self.data, "facts", {})
