@@ -1,0 +1,38 @@
+"""On a terminal: a bar while training lasts, and only the final lines."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT, environment
+
+
+def seen_on_a_terminal(folder: Path, *arguments: str) -> str:
+    """What `python train.py ARGUMENTS` writes to a terminal, escape sequences and all."""
+    terminal, its_side = pty.openpty()
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    where = environment(TERM="xterm", COLUMNS="100")
+    process = subprocess.Popen(command, cwd=folder, env=where, stdin=its_side, stdout=its_side, stderr=its_side)
+    os.close(its_side)
+    seen = b""
+    while True:
+        try:
+            seen += os.read(terminal, 65536)
+        except OSError:  # the other side is closed
+            break
+    os.close(terminal)
+    assert process.wait(30) == 0, seen.decode()
+    return seen.decode()
+
+
+def test_a_bar_and_the_final_lines(tmp_path: Path) -> None:
+    seen = seen_on_a_terminal(tmp_path, "epochs=4", "output_dir=out")
+    log = (tmp_path / "out/training.log").read_text()
+    assert "4/4" in seen
+    assert "epoch: 1" not in seen
+    assert seen.count("validation_accuracy: 0.") == 1
+    assert seen.rstrip().splitlines()[-1].startswith("validation_accuracy: 0.")
+    assert "\x1b" not in log  # a bar's redrawing is nothing for a log
+    assert log.splitlines()[-1] == seen.rstrip().splitlines()[-1].strip()
