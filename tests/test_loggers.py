@@ -31,6 +31,7 @@ def test_a_logger_whose_package_is_missing_names_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.more
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's client uses what SQLAlchemy will remove
 def test_mlflow_records_the_run_in_sqlite(tmp_path: Path) -> None:
     done = run_train(tmp_path, "logger=mlflow", "epochs=3", "output_dir=out", cold=True)
     assert done.status == 0, done.err
