@@ -7,29 +7,24 @@ from pathlib import Path
 from typing import Any, TextIO
 
 
-class _Tee(io.TextIOBase):
-    """Writes to `stream` and to the log; for everything else it is `stream`."""
+class _Tee:
+    """Writes to `stream` and, until the log ends, to the log; for everything else it is `stream`."""
 
     def __init__(self, stream: TextIO, log: "Log") -> None:
         self.stream, self.log = stream, log
 
     def write(self, text: str) -> int:
-        self.log.copy.write(text)
+        if not self.log.copy.closed:
+            self.log.copy.write(text)
         return self.stream.write(text)
 
     def flush(self) -> None:
-        self.log.copy.flush()
+        if not self.log.copy.closed:
+            self.log.copy.flush()
         self.stream.flush()
 
-    def isatty(self) -> bool:
-        return self.stream.isatty()
-
-    def fileno(self) -> int:
-        return self.stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # read-only here, and so in every caller
-        return self.stream.encoding
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 class Log:
@@ -40,7 +35,8 @@ class Log:
 
     def __enter__(self) -> "Log":
         self.before = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = _Tee(self.before[0], self), _Tee(self.before[1], self)
+        tees: list[Any] = [_Tee(stream, self) for stream in self.before]
+        sys.stdout, sys.stderr = tees
         self.handlers = _repoint({id(self.before[0]): sys.stdout, id(self.before[1]): sys.stderr})
         return self
 
