@@ -227,3 +227,9 @@ def test_artifacts_reach_a_url(tmp_path: Path) -> None:
     there = {path.removeprefix("/bucket/run/") for path in fsspec.filesystem("memory").find("/bucket/run")}
     assert there == {*ARTIFACTS, "logs/csv/metrics.csv"}
     assert not list(tmp_path.iterdir())
+
+
+def test_steps_never_repeat_where_an_epoch_is_validated_twice(tmp_path: Path) -> None:
+    heard: list[int] = []
+    run_here(tmp_path, "epochs=2", "+trainer.val_check_interval=0.5", listeners=(lambda step, _: heard.append(step),))
+    assert heard == [1, 2, 3, 4]

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 from alphard.check import nearest
 from alphard.errors import TrainingError, UserError
 
-Listener = Callable[[int, float], None]  # epoch counted from 1, objective
+Listener = Callable[[int, float], None]  # step counted from 1, objective
 METRIC_FILE = "/tmp/hypertune/output.metrics"  # noqa: S108  where Vertex AI's agent looks
 LINES = 100  # what cloudml-hypertune keeps of them
 
@@ -41,7 +41,7 @@ class MetricFile:
         return cls(Path(path), os.environ.get("CLOUD_ML_TRIAL_ID") or "0")
 
     def report(self, tag: str, value: float, step: int) -> None:
-        """Add one measurement.  step: epoch counted from 1; the kept weights' value is one step after the last."""
+        """Add one measurement, at a step that no earlier one has."""
         line = {
             "timestamp": time.time(),
             "trial": self.trial,
@@ -62,12 +62,15 @@ class Reporter(pl.Callback):
 
     objective: the metric's name; refused after one validation batch, before the first step, if the model never logs it.
     lines:     print `name: value` lines; off where a progress bar shows them.
-    listeners: called with epoch and value, on rank zero.
+    listeners: called with step and value, on rank zero.
+
+    A step is an epoch, counted from 1; where an epoch is validated several times, steps run ahead rather than repeat.
     """
 
     def __init__(self, objective: str, lines: bool, listeners: tuple[Listener, ...] = ()) -> None:
         self.objective, self.lines, self.listeners = objective, lines, listeners
         self.file = MetricFile.of_environment()
+        self.step = 0
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._must_be_logged(trainer)
@@ -86,20 +89,21 @@ class Reporter(pl.Callback):
                 )
         if not trainer.is_global_zero:
             return
+        self.step = max(self.step + 1, epoch)
         if self.lines:
             print(f"epoch: {epoch}")
             say(metrics, self.objective)
         if self.file:
-            self.file.report(self.objective, metrics[self.objective], epoch)
+            self.file.report(self.objective, metrics[self.objective], self.step)
         for listen in self.listeners:
-            listen(epoch, metrics[self.objective])
+            listen(self.step, metrics[self.objective])
 
     def final(self, metrics: dict[str, float], epochs: int) -> None:
-        """Report the kept weights' own value, one step after the last epoch, and print it last of all."""
+        """Report the kept weights' own value, one step after the last of `epochs`, and print it last of all."""
         if not math.isfinite(metrics[self.objective]):
             raise TrainingError(f"{self.objective}: {metrics[self.objective]} with the weights that are kept")
         if self.file:
-            self.file.report(self.objective, metrics[self.objective], epochs + 1)
+            self.file.report(self.objective, metrics[self.objective], max(self.step, epochs) + 1)
         say(metrics, self.objective)
 
     def _must_be_logged(self, trainer: pl.Trainer) -> None:

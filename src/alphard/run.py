@@ -61,7 +61,7 @@ def run(
     The keyword-only parameters are the settings at the config's root; check.py holds the config against them.
 
     home:         the folder where neither `output_dir` nor AIP_MODEL_DIR names one.
-    listeners:    called with epoch (from 1) and objective after each validation.
+    listeners:    called with step (from 1) and objective after each validation.
     epochs:       at most.
     patience:     epochs without a better validation_loss before training stops.
     min_delta:    what counts as better, in nats.
