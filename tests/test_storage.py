@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from alphard.errors import UserError
+from alphard.errors import TrainingError, UserError
 from alphard.storage import Folder, is_url, reading
 
 
@@ -90,9 +90,9 @@ def test_failed_write_leaves_the_old_content_and_no_other_file(tmp_path: Path, m
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", disk_full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(TrainingError, match=r"output_dir: .* cannot be written: No space left"):
         folder.write("a", b"new")
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(TrainingError, match=r"output_dir: .* cannot be written: No space left"):
         folder.write("b", b"new")
     assert folder.read("a") == b"old"
     assert os.listdir(tmp_path) == ["a"]

@@ -11,6 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from alphard.data import preprocessing
+from alphard.errors import UserError
 from tests.conftest import Done, Train, run_train
 from tests.in_process import config_of, run_here
 
@@ -233,3 +234,17 @@ def test_steps_never_repeat_where_an_epoch_is_validated_twice(tmp_path: Path) ->
     heard: list[int] = []
     run_here(tmp_path, "epochs=2", "+trainer.val_check_interval=0.5", listeners=(lambda step, _: heard.append(step),))
     assert heard == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"final_val_loss": 0.', b"[1]"])
+def test_torn_metrics_are_no_finished_run(torn: bytes, tmp_path: Path) -> None:
+    whole = run_here(tmp_path, "epochs=1").metrics
+    (tmp_path / "metrics.json").write_bytes(torn)
+    assert run_here(tmp_path, "epochs=1").metrics == whole
+
+
+def test_a_config_that_is_none_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_bytes(b"\xff{: [")
+    with pytest.raises(UserError, match=r"config\.yaml is no run's config.*overwrite=true"):
+        run_here(tmp_path, "epochs=1")
+    assert (tmp_path / "config.yaml").read_bytes() == b"\xff{: ["

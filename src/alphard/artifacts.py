@@ -28,16 +28,22 @@ def finished(folder: Folder, config: DictConfig, overwrite: bool) -> dict[str, A
     text = None if overwrite else folder.read(CONFIG)
     if text is None:
         return None
-    before, now = _fingerprint(OmegaConf.create(text.decode())), _fingerprint(config)
+    try:
+        before, now = _fingerprint(OmegaConf.create(text.decode())), _fingerprint(config)
+    except Exception:  # yaml's, OmegaConf's and the decoder's own
+        where = f"{folder.path}/{CONFIG}"
+        raise UserError(f"output_dir: {where} is no run's config; choose another folder, or overwrite=true") from None
     different = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     different.sort(key=lambda name: name not in before or name not in now)  # a changed value says most
     if different:
         changes = "; ".join(f"{name}: {before.get(name)!r} there, {now.get(name)!r} here" for name in different[:6])
         remedy = "choose another folder, or overwrite=true"
         raise UserError(f"output_dir: {folder.path} holds another config's run ({changes}); {remedy}")
-    metrics = folder.read(METRICS)
-    known: dict[str, Any] = json.loads(metrics) if metrics else {}
-    return known if known and known.get("stopped_by") is None else None
+    try:
+        known = json.loads(folder.read(METRICS) or b"null")
+    except ValueError:
+        return None  # torn by whoever copied it; the run is made again
+    return known if isinstance(known, dict) and known.get("stopped_by") is None else None
 
 
 def claim(folder: Folder, config: DictConfig) -> None:

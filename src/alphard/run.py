@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from alphard import artifacts, build, scores, signals
 from alphard.data import TableData, preprocessing
@@ -73,7 +73,7 @@ def run(
     diverged or could not be written, Interrupted for SIGINT and SIGTERM, then with the artifacts of the best weights.
     """
     torch.set_num_threads(threads or torch.get_num_threads())
-    config.threads = torch.get_num_threads()
+    OmegaConf.update(config, "threads", torch.get_num_threads(), force_add=True)
     folder = Folder(output_dir or os.environ.get("AIP_MODEL_DIR") or home)
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     done = artifacts.finished(folder, config, overwrite) if rank == 0 else None

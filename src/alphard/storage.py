@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import fsspec
 
-from alphard.errors import UserError
+from alphard.errors import TrainingError, UserError
 
 
 def is_url(path: str) -> bool:
@@ -70,7 +70,13 @@ class Folder:
         return content
 
     def write(self, name: str, content: bytes) -> str:
-        """Write `content` whole, making parent folders; returns its uri."""
+        """Write `content` whole, making parent folders; returns its uri.  Raises TrainingError where that fails."""
+        try:
+            return self._write(name, content)
+        except Exception as error:  # a full disk, or whatever a bucket's client raises
+            raise TrainingError(f"{self.at}: {self.uri(name)} cannot be written: {_reason(error)}") from error
+
+    def _write(self, name: str, content: bytes) -> str:
         if self.local is None:
             self.fs.pipe_file(self.uri(name), content)
             return self.uri(name)
@@ -104,7 +110,7 @@ class Folder:
                 for path in made:
                     path.rmdir()
             else:
-                self.write(".alphard", b"")
+                self._write(".alphard", b"")
                 self.fs.rm_file(self.uri(".alphard"))
         except Exception as error:  # a bucket's client raises what it likes
             raise UserError(f"{self.at}: {self.path} cannot be written: {_reason(error)}") from None
