@@ -11,10 +11,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from alphard import guard, hydra_seam, multirun, signals
+from alphard import arguments, guard, hydra_seam, multirun, signals
 from alphard.errors import Interrupted, UserError
 
 CONFIGS = Path(__file__).parent / "configs"
+# A run's own config.yaml has no hydra node; these are what config.yaml in configs/ says of it.
+OF_A_RUN = ["hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]
+OF_A_RUN += ["hydra.sweep.subdir=trials/${hydra.job.num}"]
 
 
 # Exit statuses of the jobs that failed: in a multirun the others go on.
@@ -36,20 +39,20 @@ def train(config: DictConfig) -> dict[str, Any]:
     """Check, then run; leaves no empty folder behind where the check fails."""
     from hydra.core.hydra_config import HydraConfig
 
-    from alphard.compose import must_be_sound
-    from alphard.run import run, settings_of
-
     home = HydraConfig.get().runtime.output_dir
-    arguments = sys.argv
+    line = sys.argv
     try:
+        from alphard.compose import must_be_sound
+        from alphard.run import run, settings_of
+
         must_be_sound(config)
         settings = settings_of(config)
         settings["output_dir"] = multirun.folder_of_job(settings.get("output_dir"))
         if multirun.in_multirun():
-            sys.argv = multirun.speak_for_one_job(arguments)
+            sys.argv = multirun.speak_for_one_job(line)
         result = run(config, home, **settings)
     finally:
-        sys.argv = arguments
+        sys.argv = line
         drop_empty(Path(home))
     return result.metrics | {"folder": result.folder}
 
@@ -83,6 +86,9 @@ def main() -> int:
     signals.listen()
     try:
         guard.refuse(sys.argv[1:], os.environ.get("ALPHARD_SEALED") == "1")
+        arguments.must_be_hydras(sys.argv[1:])
+        if any(word.startswith(("--config-path", "-cp")) for word in sys.argv[1:]):
+            sys.argv += OF_A_RUN
         if {"-m", "--multirun"} & {*sys.argv[1:]}:
             from alphard.compose import check_sweep
 
@@ -96,6 +102,9 @@ def main() -> int:
 
         if isinstance(error, Refusals):
             error = refused(CONFIGS, sys.argv[1:], error)
+        elif isinstance(error, OSError) and error.filename:
+            what = f"{error.filename} cannot be made: {error.strerror}"
+            error = UserError(f"hydra.run.dir: {what}; name a folder with hydra.run.dir=…")
         tell(error, debug)
         return status_of(error)
     return max(failed, default=0)

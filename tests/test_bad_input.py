@@ -85,6 +85,15 @@ CASES: dict[str, tuple[tuple[str, ...], list[str], Callable[[Path], None] | None
     "package missing": (("data=csv", "data.path=s3://a/b.csv", "data.target=t"), ["data.path", "not installed", "s3fs"], None),
     "output folder unwritable": (("output_dir=v.npz/out",), ["output_dir", "v.npz/out"], None),
     "output folder on an unknown scheme": (("output_dir=nope://a",), ["output_dir", "nope://"], None),
+    "dashes on train.py": (("--learning_rate=0.1",), ["--learning_rate=0.1", "learning_rate=0.1; convert_command.sh"], None),
+    "a sweep without -m": (("learning_rate=1e-3,1e-2",), ["learning_rate: 1e-3,1e-2", "add -m", "[1e-3,1e-2]"], None),
+    "a trainer's argument without +": (("trainer.gradient_clip_val=1",), ["+trainer.gradient_clip_val=1 adds it"], None),
+    "unquoted unicode": (("data=csv", "data.path=v.npz", "data.target=\u00e9"), ["data.target=\u00e9", "quote"], None),
+    "a monitor that is not logged": (
+        ("callbacks.early_stopping.monitor=val_loss",),
+        ["callbacks: EarlyStopping.monitor", "val_loss", "validation_loss"],
+        None,
+    ),
     "another config's run": (("output_dir=out",), ["output_dir", "another config's run", "learning_rate: 7 there"], foreign_run),
 }  # fmt: skip
 
@@ -117,3 +126,35 @@ def test_divergence_names_the_epoch_and_reports_nothing_false(train: Train, tmp_
 
 def test_the_traceback_is_shown_on_request(train: Train) -> None:
     assert "Traceback" in train("epochs=0", "debug=true").err
+
+
+def test_a_runs_own_config_has_no_options_to_choose(train: Train, tmp_path: Path) -> None:
+    assert train("epochs=1", "output_dir=out").status == 0
+    before = sorted(tmp_path.rglob("*"))
+    done = train(f"--config-path={tmp_path}/out", "--config-name=config", "model=linear")
+    assert done.status == 2
+    assert "model: 'linear': give a _target_" in done.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_yaml_that_cannot_be_read_is_named(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("a: [")
+    done = train(f"--config-path={tmp_path}", "--config-name=broken")
+    assert done.status == 2
+    assert "broken.yaml" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_network_of_another_shape_is_refused_before_the_first_step(train: Train, tmp_path: Path) -> None:
+    done = train(
+        "model.net._target_=torch.nn.Flatten",
+        "~model.net.hidden",
+        "~model.net.activation",
+        "~model.net.dropout",
+        "~model.net.normalisation",
+        "~model.net.residual",
+        "output_dir=out",
+    )
+    assert done.status in (1, 2)
+    assert "model" in done.err
+    assert not (tmp_path / "out").exists()

@@ -200,7 +200,7 @@ def test_parquet_with_numbers_for_column_names(tmp_path: Path) -> None:
         ("rows.csv", b"", "is empty"),
         ("rows.csv", b"age,label\n", "has a header and no rows"),
         ("rows.csv", b"age,label\n1,2\n3,4,5,6\n", "cannot be read"),
-        ("rows.csv", "age,label\nM\u00fcller,1\n".encode("latin-1"), "cannot be read"),
+        ("rows.csv", "age,label\nM\u00fcller,1\n".encode("latin-1"), "is not utf-8"),
         ("rows.csv.gz", b"age,label\n1,2\n", "cannot be read"),
         ("rows.csv.gz", written(frame(), "csv.gz")[:200], "cannot be read"),
         ("rows.csv.gz", written(frame(), "csv.gz")[:200] + b"\xff" * 200, "cannot be read"),
@@ -340,3 +340,11 @@ def test_tampered_type_is_refused_at_loading(tmp_path: Path) -> None:
             after.writestr(name, part)
     with pytest.raises(UntrustedTypesFoundException, match=r"os\.system"):
         preprocessing.loads(tampered.getvalue())
+
+
+def test_separator_decimal_and_encoding_are_read_as_said(tmp_path: Path) -> None:
+    rows = "".join(f"{n},5;Z\u00fcrich;{n % 2}\n" for n in range(40))
+    (tmp_path / "rows.csv").write_bytes(f"x;town;label\n{rows}".encode("cp1252"))
+    data = Csv(path=str(tmp_path / "rows.csv"), target="label", separator=";", decimal=",", encoding="cp1252")
+    assert data.splits.feature_names == ["x", "town_Z\u00fcrich"]
+    assert "data.separator" in refusal(Csv(path=str(tmp_path / "rows.csv"), target="label", encoding="cp1252"))

@@ -63,6 +63,18 @@ def rewrite(arguments: Sequence[str], configs: Path, pairs: bool = False) -> lis
     return front + [_hydra_text(override, own) for override in _last_wins(overrides)]
 
 
+def must_be_hydras(arguments: Sequence[str]) -> None:
+    """Raise UserError for `--key=value` on train.py's own command line, where Hydra's syntax is without dashes."""
+    known = {*SWITCHES, *VALUED}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--") and equals and not any(flag.startswith(name) for flag in known):
+            key = name[2:].replace("-", "_")
+            raise UserError(
+                f"{argument}: train.py speaks Hydra's syntax, {key}={value}; convert_command.sh takes dashes"
+            )
+
+
 def _read(words: deque[str]) -> tuple[list[Flag], list[Override]]:
     """Arguments as people, gcloud and Vertex AI write them."""
     flags: list[Flag] = []

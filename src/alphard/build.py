@@ -35,7 +35,8 @@ def trainer_of(config: DictConfig, callbacks: list[pl.Callback], logs: Path) -> 
     for name, node in config.logger.items():
         save = {"save_dir": str(logs)} if "save_dir" in node and node.save_dir is None else {}
         loggers.append(_said_at(f"logger.{name}", instantiate, node, **save))
-    given = {name: value for name, value in LEAN.items() if name not in config.trainer}
+    lean = LEAN | {"default_root_dir": str(logs.parent)}  # where Lightning's own checkpoints go
+    given = {name: value for name, value in lean.items() if name not in config.trainer}
     make = instantiate(config.trainer, _partial_=True)
     trainer: pl.Trainer = _said_at("trainer", make, callbacks=callbacks, logger=loggers or False, **given)
     return trainer

@@ -8,6 +8,7 @@ allowed (cloud tuners send 64.0); it is written into the config, where the user 
 import inspect
 import math
 import re
+import traceback
 import typing
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -77,6 +78,10 @@ def _settings(config: DictConfig, root: Schema, groups: set[str]) -> Iterator[st
         for name, node in (config[group] or {}).items():
             if name not in RESERVED and (not isinstance(node, DictConfig) or "_target_" not in list(node)):
                 yield f"{group}.{name}: {_show(node)}: give a _target_, or remove it with ~{group}.{name}"
+    for group in sorted((groups - {"callbacks", "logger"}) & set(config)):
+        node = OmegaConf.select(config, group, throw_on_resolution_failure=False)
+        if not isinstance(node, DictConfig) or "_target_" not in list(node):
+            yield f"{group}: {_show(node)}: give a _target_; a config without its groups has no options to choose from"
     for group in sorted(groups - {"optimizer", "scheduler"} - set(config)):
         yield f"{group}: is missing; give {group}=…"
 
@@ -91,8 +96,8 @@ def _node(config: DictConfig, path: str, node: DictConfig) -> Iterator[str]:
     except targets.Untrusted as error:
         yield f"{path}._target_: {error}"
         return
-    except (ImportError, AttributeError) as error:
-        yield f"{path}._target_: {node['_target_']} cannot be imported: {error}"
+    except (Exception, SystemExit) as error:  # importing a user's own module may raise anything
+        yield f"{path}._target_: {node['_target_']} cannot be imported: {type(error).__name__}: {error}{_place(error)}"
         return
     try:
         parameters = inspect.signature(target).parameters
@@ -184,6 +189,14 @@ def _hints(target: Schema) -> dict[str, Any]:
         return typing.get_type_hints(signed, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}  # a library's annotation that names what only a type checker imports
+
+
+def _place(error: BaseException) -> str:
+    """The last line of a user's own code that an error passed, for `cannot be imported`."""
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}:{error.lineno})"
+    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+    return f" ({own[-1].filename}:{own[-1].lineno})" if own and "alphard/targets.py" not in own[-1].filename else ""
 
 
 def _library(target: Schema) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -17,7 +18,7 @@ from alphard.check import nearest
 from alphard.errors import UserError
 from alphard.hydra_seam import BASE
 
-Refusals = (HydraException, OmegaConfBaseException)
+Refusals = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 # Flags that lead to other configs than ours: there, Hydra's own words have to do.
 ELSEWHERE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
 
@@ -45,7 +46,11 @@ def explain(configs: Path, arguments: Sequence[str], refusal: Exception) -> tupl
             problems.append(f"{text}: {_grammar(error)}")
     parsed.sort(key=lambda pair: not _options(configs, pair[1].key_or_group))
     passed: list[str] = []
+    sweeps = bool({"-m", "--multirun"} & {*arguments})
     for text, override in parsed:
+        key, _, value = text.partition("=")
+        if override.is_sweep_override() and not sweeps:
+            problems.append(f"{key}: {value}: several values; for a sweep add -m, for a list write {key}=[{value}]")
         for one in _single(text, override):
             try:
                 compose(configs, [*passed, one])
@@ -96,11 +101,13 @@ def _elsewhere(arguments: Sequence[str]) -> bool:
 def refused(configs: Path, arguments: Sequence[str], refusal: Exception) -> UserError:
     """What Hydra refused, together with everything else that is wrong with the config."""
     problems, rest = explain(configs, arguments, refusal)
+    said = {problem.split(":")[0].split("=")[0] for problem in problems}
     try:
         if rest is not None:
-            must_be_sound(rest, problems)
+            must_be_sound(rest)
     except UserError as error:
-        return error
+        # What could not be read is not missing as well.
+        problems += [problem for problem in error.problems if problem.split(":")[0] not in said]
     return UserError(*problems)
 
 
@@ -136,6 +143,9 @@ def _translate(configs: Path, text: str, override: Override, error: Exception, p
         # A misspelt last word is nearer to its siblings than to all paths.
         siblings = [path for path in known if path.rpartition(".")[0] == key.rpartition(".")[0]]
         hint = nearest(key, siblings) or nearest(key, known)
+        parent = OmegaConf.select(compose(configs, passed), key.rpartition(".")[0] or "nothing")
+        if not hint and isinstance(parent, DictConfig) and "_target_" in parent:
+            hint = f"; +{text} adds it, where {parent._target_} takes it"
         return f"{key}: no such key{hint or '; --cfg job shows them all'}"
     return f"{text}: {_first_line(error)}"
 
@@ -153,6 +163,8 @@ def _grammar(error: Exception) -> str:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem_mark.name}:{error.problem_mark.line + 1}: {error.problem}"
     cause = error.__cause__
     lines = [line for line in str(error).strip().split("\n") if line.strip()]
     if isinstance(cause, OmegaConfBaseException):
@@ -160,14 +172,9 @@ def _first_line(error: BaseException) -> str:
     return "; ".join(line.strip() for line in lines[:2]) or type(error).__name__
 
 
-def must_be_sound(config: DictConfig, problems: Sequence[str] = ()) -> None:
-    """Check `config` whole, with what is known already; raises UserError with all of it."""
+def must_be_sound(config: DictConfig) -> None:
+    """Check `config` whole; raises UserError with every problem."""
     from alphard.check import check
     from alphard.run import GROUPS, run
 
-    try:
-        check(config, run, GROUPS)
-    except UserError as error:
-        raise UserError(*problems, *error.problems) from None
-    if problems:
-        raise UserError(*problems)
+    check(config, run, GROUPS)

@@ -46,10 +46,12 @@ class Log:
         assert isinstance(earlier, io.StringIO), "a log is opened once"
         self.copy.write(earlier.getvalue())
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         sys.stdout, sys.stderr = self.before
         for handler, stream in self.handlers:
             handler.setStream(stream)
+        if isinstance(error, Exception):  # which is printed when the log has ended
+            self.copy.write(f"error: {error}\n")
         self.copy.close()
 
 

@@ -74,6 +74,10 @@ class Reporter(pl.Callback):
 
     def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._must_be_logged(trainer)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it
+            monitor = getattr(callback, "monitor", None)
+            if isinstance(monitor, str) and not monitor.startswith("train"):  # those are logged later
+                self._must_be_logged(trainer, monitor, f"callbacks: {type(callback).__name__}.monitor")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -106,11 +110,12 @@ class Reporter(pl.Callback):
             self.file.report(self.objective, metrics[self.objective], max(self.step, epochs) + 1)
         say(metrics, self.objective)
 
-    def _must_be_logged(self, trainer: pl.Trainer) -> None:
-        if self.objective not in trainer.callback_metrics:
+    def _must_be_logged(self, trainer: pl.Trainer, name: str | None = None, at: str = "objective") -> None:
+        name = name or self.objective
+        if name not in trainer.callback_metrics:
             logged = sorted(trainer.callback_metrics)
-            near = nearest(self.objective, logged) or "."
-            said = f"objective: the model logs no {self.objective} at validation{near}"
+            near = nearest(name, logged) or "."
+            said = f"{at}: the model logs no {name} at validation{near}"
             raise UserError(f"{said} It logs {', '.join(logged) or 'nothing'}")
 
 

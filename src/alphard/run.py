@@ -164,7 +164,7 @@ class _Run:
                 raise
             best = self.best.epoch if self.best else 0
             which = f"best weights so far, of epoch {best}" if best else "weights as they are"
-            print(f"{signal}: keeping the {which}", flush=True)
+            print(f"{signal}: keeping the {which}; writing takes a few seconds", flush=True)
         _leave_process_group(stopped)
         with signals.held():
             if self.best is not None:

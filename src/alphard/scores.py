@@ -1,5 +1,6 @@
 """What a run scores with the weights that it keeps.  Shapes: N rows, C classes."""
 
+import warnings
 from typing import Any
 
 import pytorch_lightning as pl
@@ -78,9 +79,16 @@ def logits_of(model: pl.LightningModule, batches: Batches) -> tuple[Tensor, Tens
     """Logits (N, C) and labels (N,) on the CPU; None for a model whose forward does not return one row a row."""
     was_training = model.training
     model.to(batches.X.device).eval()
-    with torch.inference_mode():
-        pairs = [(model(x), y) for x, y in batches]
-    model.train(was_training)
+    try:
+        with torch.inference_mode():
+            pairs = [(model(x), y) for x, y in batches]
+    except Exception as error:  # a LightningModule need have no forward; its training must not be lost for a report
+        warnings.warn(
+            f"no full report: {type(model).__name__}.forward: {str(error) or type(error).__name__}", stacklevel=2
+        )
+        return None
+    finally:
+        model.train(was_training)
     if not all(isinstance(z, Tensor) and z.ndim == 2 and len(z) == len(y) for z, y in pairs):
         return None
     return torch.cat([z for z, _ in pairs]).cpu().float(), torch.cat([y for _, y in pairs]).cpu()

@@ -39,15 +39,16 @@ def listen() -> None:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Ignore SIGTERM inside: what has begun to be written is written.  Ctrl-C still ends it."""
+    """Ignore both inside: what has begun to be written, in a few seconds, is written."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _watch(receiver: socket.socket, sender: socket.socket) -> None:

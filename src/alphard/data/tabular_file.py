@@ -25,6 +25,7 @@ class Csv(SplitData):
     drop:    columns not to learn from, named below or not.
     numeric, categorical: columns by name; None finds them by type, text and true/false being categorical.
         With one of them given, the other takes what is left.
+    separator, decimal, encoding: of a CSV file.
     max_categories: of a categorical column; the rarest beyond them share one.
     """
 
@@ -34,10 +35,13 @@ class Csv(SplitData):
     numeric: list[str] | None = None
     categorical: list[str] | None = None
     max_categories: Annotated[int, Ge(2)] = 50
+    separator: str = ","
+    decimal: str = "."
+    encoding: str = "utf-8"
 
     def load(self) -> Splits:
         """Read the file, split its rows, fit the preprocessing."""
-        frame = read(self.path)
+        frame = read(self.path, self.separator, self.decimal, self.encoding)
         y, names = self._labels(frame)
         numeric, categorical = self._columns(frame)
         parts = self.divide(y)
@@ -107,7 +111,7 @@ class Csv(SplitData):
                 raise UserError(f"{at}: no column {name}{near} The columns are {', '.join(columns)}")
 
 
-def read(path: str) -> Any:
+def read(path: str, separator: str = ",", decimal: str = ".", encoding: str = "utf-8") -> Any:
     """The file's rows as a DataFrame, or UserError at data.path."""
     import pandas as pd
 
@@ -118,12 +122,20 @@ def read(path: str) -> Any:
             else:
                 ending = path.rsplit(".", 1)[-1]
                 compression: Any = {"gz": "gzip", "zip": "zip", "xz": "xz", "bz2": "bz2", "zst": "zstd"}.get(ending)
-                frame = pd.read_csv(file, compression=compression, low_memory=False)  # a column's type by all its rows
+                form: Any = {"sep": separator, "decimal": decimal, "encoding": encoding, "compression": compression}
+                frame = pd.read_csv(file, low_memory=False, **form)  # a column's type by all its rows
         except pd.errors.EmptyDataError:
             raise UserError(f"data.path: {path} is empty") from None
+        except UnicodeError as error:
+            raise UserError(
+                f"data.path: {path} is not {encoding}: {error}; set data.encoding=cp1252 or another"
+            ) from None
         except Exception as error:  # each format and each compression raises its own
             raise UserError(f"data.path: {path} cannot be read: {str(error).split(chr(10))[0]}") from None
     frame.columns = frame.columns.map(str)
+    other = next((sign for sign in ";\t|" if len(frame.columns) == 1 and sign in frame.columns[0]), None)
+    if other:
+        raise UserError(f"data.path: {path} has one column, {frame.columns[0]!r}; set data.separator='\"{other}\"'")
     if frame.empty:
         raise UserError(f"data.path: {path} has a header and no rows")
     return frame

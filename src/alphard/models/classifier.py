@@ -45,7 +45,7 @@ class Classifier(pl.LightningModule):
         class_counts: list[int] | None = None,
     ) -> None:
         super().__init__()
-        self.net = net(features=features, classes=classes)
+        self.net, self.classes = net(features=features, classes=classes), classes
         self.make_optimizer, self.make_scheduler, self.smoothing = optimizer, scheduler, label_smoothing
         weights = _weights(class_weights, classes, class_counts)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -73,6 +73,11 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         x, y = batch
         logits = self.net(x)
+        if not isinstance(logits, Tensor) or logits.shape != (len(y), self.classes):
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise UserError(
+                f"model.net: {type(self.net).__name__} returned {got}; give logits, {(len(y), self.classes)}"
+            )
         self.accuracy(logits, y)
         self.log("validation_loss", F.cross_entropy(logits, y), on_epoch=True, batch_size=len(y), sync_dist=True)
         self.log("validation_accuracy", self.accuracy, on_epoch=True, batch_size=len(y))
