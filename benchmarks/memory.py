@@ -28,6 +28,8 @@ def peak(arguments: list[str], folder: str) -> int:
 def main() -> int:
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
+        # First, while this process is small: a child's peak begins with its parent's size.
+        imports = peak(["-c", "import alphard.run, alphard.plots, skops.io, sklearn.preprocessing"], folder)
         bytes_ = 0
         for file, suffix, rows in (("t", "train", ROWS), ("v", "val", 10_000)):
             arrays = {
@@ -37,7 +39,6 @@ def main() -> int:
             bytes_ += sum(array.nbytes for array in arrays.values())
             np.savez(Path(folder, f"{file}.npz"), **arrays)
             del arrays
-        imports = peak(["-c", "import alphard.run, alphard.plots, skops.io, sklearn.preprocessing"], folder)
         line = ["data=npz", "data.train=t.npz", "data.validation=v.npz", "epochs=1", "batch_size=4096"]
         trained = peak([str(ROOT / "train.py"), *line, "output_dir=out"], folder)
     share = (trained - imports) / bytes_
