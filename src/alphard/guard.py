@@ -44,6 +44,8 @@ def _runs_code(argument: str, *places: str) -> str | None:
     for place in places:
         if re.fullmatch(r"hydra(?:\.callbacks(?:\..*)?)?", place):
             return f"{place} can run code before the config is checked; use the callbacks group, +callbacks.NAME=..."
+        if re.match(r"hydra\.(?:job|hydra)_logging(?:\.|$)", place) and ("{" in argument or place.count(".") > 1):
+            return f"{place} can run code by a factory of logging's; choose hydra/job_logging=NAME instead"
         if _is_hydra(place) and "_target_" in argument:
             return "a _target_ under hydra runs before the config is checked; choose hydra/launcher=NAME instead"
     return None
