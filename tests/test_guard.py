@@ -52,7 +52,6 @@ REACHES_OUT = [
     *("--config-dir=/tmp", "--config-dir", "-cd", "-cd=/tmp", "--config-d=/tmp"),
     *("hydra.searchpath=[file:///tmp]", "+hydra.searchpath=[pkg://x]", "hydra[searchpath]=[/tmp]", "~hydra.searchpath"),
     *("hydra/launcher=joblib", "+hydra/sweeper=optuna", "hydra.launcher.n_jobs=4", "hydra.sweeper.params={x: 1}"),
-    *("hydra/job_logging=none", "+hydra.job_logging.handlers.x={\\(\\): os.system}", "+data@hydra.job_logging=csv"),
     *("+hydra.job.env_set.LD_PRELOAD=/tmp/x.so", "hydra.job.chdir=true", "hydra.mode=MULTIRUN", "hydra.sweep={dir: x}"),
     *(
         "hydra.output_subdir=x",
@@ -214,3 +213,10 @@ def test_train_py_stops_before_hydra_acts(arguments, tmp_path):
     assert "Traceback" not in done.stderr
     assert arguments[0].split("=")[0] in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("at", ["+hydra.job_logging.filters.x", "hydra.hydra_logging.handlers.x", "+hydra.job_logging"])
+def test_a_logging_factory_is_refused_everywhere(at: str, sealed: bool) -> None:
+    with pytest.raises(UserError, match="hydra"):
+        refuse([rf"{at}={{\(\): os.system}}"], sealed)
