@@ -1,5 +1,6 @@
 """Splits, sources of ready numbers, and batches.  Each bad array is one error that names its config path."""
 
+import contextlib
 import io
 import pickle
 import zipfile
@@ -67,7 +68,7 @@ def test_parts_are_disjoint_and_complete_and_keep_class_shares(
     counts: list[int], shares: tuple[float, float], seed: int
 ) -> None:
     y = np.repeat(np.arange(len(counts)), counts)
-    parts = stratified(y, shares, seed, "data.validation_fraction")
+    parts = stratified(y, {"data.test_fraction": shares[0], "data.validation_fraction": shares[1]}, seed)
     assert sorted(np.concatenate(parts)) == list(range(len(y)))
     for part, share in zip(parts[1:], shares, strict=True):
         for label, count in enumerate(counts):
@@ -112,9 +113,40 @@ def test_impossible_split_is_refused(fractions: dict[str, Any], path: str) -> No
         Synthetic(rows=100, features=2, classes=2, **fractions).splits  # noqa: B018
 
 
-def test_class_of_one_row_cannot_be_split() -> None:
-    with pytest.raises(UserError, match=r"^data.validation_fraction: 11 rows cannot be split by class"):
-        stratified(np.array([0] * 10 + [1]), [0.2], 0, "data.validation_fraction")
+@pytest.mark.parametrize(
+    ("counts", "share", "problem"),
+    [
+        ([10, 1], 0.2, "class b has only 1 row, too few for every split; drop"),
+        ([1, 10, 1, 1], 0.2, "class a has only 1 row, and 2 more classes likewise, too few for every split; drop"),
+        ([2, 2, 2, 2], 0.25, "0.25 of 8 rows is 2, fewer than the 4 classes; take more"),
+        ([2, 2, 2, 2], 0.75, "0.75 of 8 rows leaves 2, fewer than the 4 classes; take less"),
+    ],
+)
+def test_classes_that_cannot_be_split_are_named(counts: list[int], share: float, problem: str) -> None:
+    with pytest.raises(UserError) as caught:
+        stratified(np.repeat(np.arange(len(counts)), counts), {"data.part": share}, 0, "abcd")
+    assert str(caught.value).startswith(f"data.part: {problem}")
+
+
+def test_a_class_used_up_by_the_test_rows_is_named() -> None:
+    y = np.array([0] * 20 + [1] * 2)
+    with pytest.raises(UserError, match=r"^data.validation_fraction: class 1 has only 2 rows, too few for every split"):
+        stratified(y, {"data.test_fraction": 0.4, "data.validation_fraction": 0.3}, 0)
+
+
+@given(
+    counts=st.lists(st.integers(1, 6), min_size=1, max_size=6),
+    shares=st.tuples(st.floats(0, 0.49), st.floats(0.01, 0.5)),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_split_that_cannot_be_is_always_said_in_our_words(
+    counts: list[int], shares: tuple[float, float], seed: int
+) -> None:
+    y = np.repeat(np.arange(len(counts)), counts)
+    with contextlib.suppress(UserError):
+        parts = stratified(y, {"data.test_fraction": shares[0], "data.validation_fraction": shares[1]}, seed)
+        assert sorted(np.concatenate(parts)) == list(range(len(y)))
 
 
 # A part of the training rows
@@ -249,6 +281,18 @@ def test_npz_by_url() -> None:
     assert gone == "data.validation: memory://test_npz/gone.npz does not exist"
 
 
+@pytest.mark.parametrize("kinds", [(np.int64, np.uint64), (np.uint64, np.int64), (np.uint64, np.uint64)])
+def test_large_labels_are_told_apart_whatever_integers_they_are(tmp_path: Path, kinds: tuple[Any, Any]) -> None:
+    arrays = good()
+    near = np.array([2**53, 2**53 + 1, 2**62, 2**62 + 1])
+    arrays["y_train"], arrays["y_val"] = np.resize(near, 40).astype(kinds[0]), np.resize(near, 20).astype(kinds[1])
+    del arrays["X_test"], arrays["y_test"]
+    paths = saved(tmp_path, arrays)
+    splits = Npz(train=paths["train"], validation=paths["validation"]).splits
+    assert splits.classes == [str(label) for label in near]
+    assert np.array_equal(splits.validation.y, np.resize(np.arange(4), 20))
+
+
 def spoilt(array: np.ndarray, value: object) -> np.ndarray:
     """A copy whose second row holds `value`."""
     array = array.astype(np.float64)
@@ -287,6 +331,18 @@ BAD: dict[str, tuple[str, Any, str, str]] = {
     "X complex": ("X_train", lambda a: a.astype(complex), "data.train", "give numbers"),
     "y of dates": ("y_train", lambda a: a.astype("datetime64[s]"), "data.train", "whole numbers or text"),
     "X of objects": ("X_train", lambda a: a.astype(object), "data.train", "could run code"),
+    "bytes that are no UTF-8": (
+        "y_train",
+        lambda a: np.where(a, b"caf\xe9", b"caf\xe8"),
+        "data.train",
+        "y[0] is b'caf\\xe8', which is no UTF-8",
+    ),
+    "y beyond int64": (
+        "y_val",
+        lambda a: a.astype(np.uint64) + np.uint64(2**63),
+        "data.validation",
+        f"y holds {2**63 + 1}",
+    ),
     "y of objects": ("y_val", lambda a: a.astype(object), "data.validation", "could run code"),
 }
 
@@ -420,6 +476,23 @@ def test_every_row_comes_once_an_epoch_with_its_label(n: int, size: int | None, 
         assert sorted(int(i) for _, y in pairs for i in y) == list(range(n))
 
 
+@given(n=st.integers(2, 200), size=st.integers(2, 100), ranks=st.integers(1, 5))
+@settings(deadline=None)
+def test_no_batch_is_a_single_row(n: int, size: int, ranks: int) -> None:
+    shares = [Batches(*numbered(n), size, seed=1, rank=rank, ranks=ranks) for rank in range(ranks)]
+    lengths = [[len(y) for _, y in share] for share in shares]
+    assert all(found == lengths[0] for found in lengths)
+    assert {len(share) for share in shares} == {len(lengths[0])}
+    assert 1 not in lengths[0] or -(-n // ranks) == 1
+    assert max(lengths[0]) <= size + 1
+
+
+def test_batch_norm_trains_where_one_row_is_left_over() -> None:
+    norm = torch.nn.BatchNorm1d(1).train()
+    lengths = [len(norm(x)) for x, _ in Batches(*numbered(1437), 359, seed=0)]  # digits; 1437 is 4 * 359 + 1
+    assert lengths == [359, 359, 359, 360]
+
+
 @given(n=st.integers(1, 60), ranks=st.integers(1, 9), size=st.integers(1, 70) | st.none())
 @settings(deadline=None)
 def test_shares_of_several_processes_are_equally_long_and_cover_all_rows(n: int, ranks: int, size: int | None) -> None:
@@ -439,6 +512,12 @@ def test_orders_differ_between_epochs_and_seeds_and_return_with_the_seed() -> No
 
     assert orders(0) == orders(0)
     assert len({tuple(order) for seed in (0, 1, 2) for order in orders(seed)}) == 12
+
+
+def test_an_epochs_order_needs_no_epoch_before_it() -> None:
+    one = Batches(*numbered(50), 8, seed=0)
+    orders = [epoch(one) for _ in range(3)]
+    assert [epoch(Batches(*numbered(50), 8, seed=0, epoch=e)) for e in range(3)] == orders
 
 
 def test_order_leaves_the_global_random_state_alone() -> None:

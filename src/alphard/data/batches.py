@@ -12,29 +12,41 @@ Batch = tuple[Tensor, Tensor]  # features (B, F) float32, labels (B,) int64
 class Batches:
     """Iterate over X (N, F) and y (N,) in batches of `size` rows, each epoch in an order of its own.
 
-    size:  rows a batch; None is all of them.  The last batch may be short.
+    size:  rows a batch; None is all of them.  The last batch may be short, but never of one row, whose mean and
+        deviation batch normalisation could not take: that row joins the batch before it.  A size of 1 stays 1.
     seed:  fixes the order of every epoch; None keeps the rows as they lie, which costs no copy.
     rank, ranks: with several processes, this one's share of each epoch.  Shares have equal length, filled up from
         the epoch's beginning, so that no process waits for one that has finished.
+    epoch: the next one, from 0; its order is the same whether or not those before it were asked for.
     """
 
     def __init__(
-        self, X: Tensor, y: Tensor, size: int | None, seed: int | None = None, rank: int = 0, ranks: int = 1
+        self,
+        X: Tensor,
+        y: Tensor,
+        size: int | None,
+        seed: int | None = None,
+        rank: int = 0,
+        ranks: int = 1,
+        epoch: int = 0,
     ) -> None:
         assert seed is not None or ranks == 1, "shares are of a shuffled epoch"
-        self.X, self.y, self.seed, self.rank, self.ranks = X, y, seed, rank, ranks
+        self.X, self.y, self.seed, self.rank, self.ranks, self.epoch = X, y, seed, rank, ranks, epoch
         self.rows = math.ceil(len(y) / ranks)
         self.size = min(size or self.rows, self.rows)
-        self.epoch = 0
+        full, rest = divmod(self.rows, self.size)
+        self.sizes = [self.size] * full + [rest] * (rest > 0)
+        if rest == 1:
+            self.sizes[-2:] = [self.size + 1]
 
     def __len__(self) -> int:
-        return math.ceil(self.rows / self.size)
+        return len(self.sizes)
 
     def __iter__(self) -> Iterator[Batch]:
         if self.seed is None:
-            yield from zip(torch.split(self.X, self.size), torch.split(self.y, self.size), strict=True)
+            yield from zip(torch.split(self.X, self.sizes), torch.split(self.y, self.sizes), strict=True)
             return
-        if self.size >= len(self.y):  # full batch: the order is nothing to the gradient, and a copy of all rows costs
+        if self.sizes[0] >= len(self.y):  # all rows: their order is nothing to the gradient, and a copy of them costs
             self.epoch += 1
             yield self.X, self.y
             return
@@ -44,5 +56,5 @@ class Batches:
         order = torch.randperm(len(self.y), generator=generator)
         if self.ranks > 1:
             order = order[torch.arange(self.rank, self.rows * self.ranks, self.ranks) % len(order)]
-        for rows in torch.split(order.to(self.y.device), self.size):
+        for rows in torch.split(order.to(self.y.device), self.sizes):
             yield self.X[rows], self.y[rows]

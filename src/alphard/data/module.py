@@ -1,6 +1,9 @@
 """The data module that every source shares: load once, serve slices."""
 
+import os
+import warnings
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
@@ -11,7 +14,7 @@ import torch
 from annotated_types import Ge
 
 from alphard.data.batches import Batches
-from alphard.data.table import Array, Splits, Table, part_of, stratified
+from alphard.data.table import Array, Splits, Table, judged, part_of, stratified
 from alphard.errors import UserError
 from alphard.types import Count, Part, Seed, Share
 
@@ -42,12 +45,23 @@ class TableData(pl.LightningDataModule):
 
     @abstractmethod
     def load(self) -> Splits:
-        """Read and prepare all rows; called once.  Raises UserError where they cannot be trained on."""
+        """Read and prepare all rows; called once, and judged by `splits`.  Raises UserError where none can be had."""
 
     @cached_property
     def splits(self) -> Splits:
-        """The rows, loaded when first asked for, with `fraction` applied."""
-        splits = self.load()
+        """The rows, loaded when first asked for: X float32, y int64, with `fraction` applied."""
+        name = type(self).__name__
+        if "_device_tables" not in vars(self):
+            call = "super().__init__(batch_size=…, seed=…)"
+            raise UserError(f"data: {name}.__init__ did not call {call}; call it, or write a dataclass")
+        if "trainer" not in vars(self):
+            raise UserError(f"data: {name}.__post_init__ did not call super().__post_init__(); call it")
+        if getattr(self.load, "__isabstractmethod__", False):
+            raise UserError(f"data: {name} has no load; write one that returns alphard.data.Splits")
+        with warnings.catch_warnings():
+            if os.environ.get("LOCAL_RANK", "0") != "0":  # each process loads; one of them speaks
+                warnings.simplefilter("ignore")
+            splits = judged(self.load(), f"data: {name}.load")
         if self.fraction < 1:
             rows = part_of(splits.train.y, self.fraction, self.split_seed)
             splits.train = Table(splits.train.X[rows], splits.train.y[rows])
@@ -68,10 +82,10 @@ class TableData(pl.LightningDataModule):
         assert self.splits
 
     def train_dataloader(self) -> Batches:
-        """Shuffled batches; with several processes, this one's share."""
-        trainer = self.trainer
+        """Shuffled batches, from the trainer's epoch on; with several processes, this one's share."""
+        rows, trainer = self._on_device("train"), self.trainer
         ranks, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        return Batches(*self._on_device("train"), self.batch_size, self.seed, rank, ranks)
+        return Batches(*rows, self.batch_size, self.seed, rank, ranks, trainer.current_epoch if trainer else 0)
 
     def val_dataloader(self) -> Batches:
         """The validation rows in order, all of them in every process, so that each computes the exact metric."""
@@ -84,10 +98,13 @@ class TableData(pl.LightningDataModule):
         return Batches(*self._on_device("test"), EVALUATED)
 
     def _on_device(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        table: Table = getattr(self.splits, split)
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if split not in self._device_tables or self._device_tables[split][0].device != device:
-            table: Table = getattr(self.splits, split)
-            self._device_tables[split] = torch.from_numpy(table.X).to(device), torch.from_numpy(table.y).to(device)
+            with warnings.catch_warnings():  # a memory map's or a frame's own array; nothing writes to it
+                warnings.filterwarnings("ignore", ".*array is not writable")
+                rows = torch.from_numpy(table.X), torch.from_numpy(table.y)
+            self._device_tables[split] = rows[0].to(device), rows[1].to(device)
         return self._device_tables[split]
 
 
@@ -101,13 +118,16 @@ class SplitData(TableData):
     validation_fraction: Annotated[Share, Ge(0.001)] = 0.2
     test_fraction: Share = 0.0
 
-    def divide(self, y: Array) -> list[Array]:
-        """Row numbers of training, validation and, where there is one, test."""
-        shares = [self.test_fraction, self.validation_fraction]
-        if sum(shares) >= 1:
-            taken = f"with data.test_fraction it takes {sum(shares)} of the rows"
+    def divide(self, y: Array, classes: Sequence[str] | None = None) -> list[Array]:
+        """Row numbers of training, validation and, where there is one, test.
+
+        classes: what errors call the labels 0, 1, …
+        """
+        shares = {"data.test_fraction": self.test_fraction, "data.validation_fraction": self.validation_fraction}
+        if sum(shares.values()) >= 1:
+            taken = f"with data.test_fraction it takes {sum(shares.values())} of the rows"
             raise UserError(f"data.validation_fraction: {taken}; take less")
-        train, test, validation = stratified(y, shares, self.split_seed, "data.validation_fraction")
+        train, test, validation = stratified(y, shares, self.split_seed, classes)
         if not len(validation):
             raise UserError(f"data.validation_fraction: {self.validation_fraction} of {len(y)} rows is none; take more")
         return [train, validation, test] if len(test) else [train, validation]

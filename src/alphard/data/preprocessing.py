@@ -5,11 +5,13 @@ The fitted transformer is scikit-learn's; skops saves it in a form that loads wi
 
 import warnings
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from alphard.data.columns import is_date
 from alphard.data.table import Array, features
 from alphard.errors import UserError
 
@@ -79,7 +81,7 @@ def _tidy(frame: pd.DataFrame, numeric: list[str], categorical: list[str], at: s
 
 
 def _numbers(column: "pd.Series[Any]", at: str) -> "pd.Series[Any]":
-    if column.dtype.kind in "mM":
+    if is_date(column):
         raise UserError(f"{at}: column {column.name} holds dates; derive numbers from them, or drop it")
     try:
         numbers = pd.to_numeric(column).astype("float64")
@@ -94,9 +96,11 @@ def _numbers(column: "pd.Series[Any]", at: str) -> "pd.Series[Any]":
 
 
 def _text(value: object) -> object:
-    """3 and 3.0 are one category: a column of whole numbers with a gap is read as floats."""
+    """3, 3.0 and a decimal's 3.00 are one category: a column of whole numbers with a gap is read as floats."""
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return np.nan
+    if isinstance(value, Decimal):
+        value = float(value)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)

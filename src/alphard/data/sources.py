@@ -30,7 +30,7 @@ class BuiltIn(SplitData):
         from sklearn.preprocessing import StandardScaler
 
         bunch = getattr(datasets, f"load_{self.name}")()
-        parts = self.divide(bunch.target)
+        parts = self.divide(bunch.target, [str(name) for name in bunch.target_names])
         scaler = StandardScaler().fit(bunch.data[parts[0]])
         tables = [
             Table(scaler.transform(bunch.data[p]).astype(np.float32), bunch.target[p].astype(np.int64)) for p in parts

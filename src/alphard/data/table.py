@@ -1,7 +1,7 @@
 """Rows and labels, judged and split.  Shapes: N rows, F features, C classes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,52 @@ def labels(y: Array, rows: int, at: str) -> Array:
         return y.astype(np.int64)
     if y.dtype.kind not in "biuUS":
         raise UserError(f"{at}: y holds {y.dtype}; give whole numbers or text")
-    return np.char.decode(y, "utf-8", "replace") if y.dtype.kind == "S" else y
+    if y.dtype.kind == "u" and y.max() > np.iinfo(np.int64).max:
+        raise UserError(f"{at}: y holds {y.max()}, which is beyond int64; number the classes")
+    if y.dtype.kind == "S":
+        return _decoded(y, at)
+    return y.astype(np.int64) if y.dtype.kind == "u" else y  # numpy compares int64 with uint64 as floats
+
+
+def _decoded(y: Array, at: str) -> Array:
+    try:
+        return np.char.decode(y, "utf-8")
+    except UnicodeDecodeError as error:  # a replacement sign would make one class of several
+        row = int(np.argmax(y == error.object))
+        raise UserError(f"{at}: y[{row}] is {error.object!r}, which is no UTF-8; save the labels as text") from None
+
+
+def judged(splits: object, at: str) -> Splits:
+    """What somebody's `load` returned, with X float32 and y int64 in [0, C), or UserError that begins with `at`."""
+    if not isinstance(splits, Splits):
+        raise UserError(f"{at} returned {type(splits).__name__}; return alphard.data.Splits")
+    if isinstance(splits.classes, str) or not np.iterable(splits.classes):
+        raise UserError(f"{at}: classes is {splits.classes!r}; give their names, one for each label 0, 1, …")
+    names = [str(name) for name in splits.classes]
+    train = _judged(splits.train, len(names), f"{at}: train")
+    validation = _judged(splits.validation, len(names), f"{at}: validation")
+    test = None if splits.test is None else _judged(splits.test, len(names), f"{at}: test")
+    for table, name in ((validation, "validation"), (test, "test")):
+        if table and table.X.shape[1] != train.X.shape[1]:
+            raise UserError(f"{at}: {name}: X has {table.X.shape[1]} features and the training rows {train.X.shape[1]}")
+    at_least_two(np.array(names)[np.unique(train.y)], f"{at}: train")
+    return replace(splits, train=train, validation=validation, test=test, classes=names)
+
+
+def _judged(table: object, classes: int, at: str) -> Table:
+    if not isinstance(table, Table):
+        raise UserError(f"{at} is {type(table).__name__}; give alphard.data.Table(X, y)")
+    try:
+        X, y = np.asarray(table.X), np.asarray(table.y)
+    except (ValueError, TypeError) as error:  # ragged lists, tensors on another device
+        raise UserError(f"{at}: {error}") from None
+    X = features(X, at)
+    y = labels(y, len(X), at)
+    strange = None if y.dtype.kind == "U" else y[(y < 0) | (y >= classes)]
+    if strange is None or len(strange):
+        found = "text" if strange is None else strange[0]
+        raise UserError(f"{at}: y holds {found}; number the {classes} classes from 0 to {classes - 1}")
+    return Table(X, np.ascontiguousarray(y, dtype=np.int64))
 
 
 def encode(y: Array, classes: Array, at: str) -> Array:
@@ -112,22 +157,37 @@ def part_of(y: Array, fraction: float, seed: int) -> Array:
     return np.sort(np.concatenate([rows[: max(1, round(fraction * len(rows)))] for rows in of_classes]))
 
 
-def stratified(y: Array, shares: Sequence[float], seed: int, at: str) -> list[Array]:
+def stratified(y: Array, shares: Mapping[str, float], seed: int, classes: Sequence[str] | None = None) -> list[Array]:
     """Row numbers of what is left over, then of as many parts as `shares`, each with the classes in their proportion.
 
-    shares: of all rows, in [0, 1), in all less than 1.  A share of 0 gives no rows.
+    shares:  by their config paths, of all rows, in [0, 1), in all less than 1.  A share of 0 gives no rows.
+    classes: what errors call the labels 0, 1, …
     """
     from sklearn.model_selection import train_test_split
 
     rest, parts = np.arange(len(y)), []
-    for share in shares:
+    for at, share in shares.items():
         size = round(share * len(y))
         if not size:
             parts.append(rest[:0])
             continue
-        try:
-            rest, part = train_test_split(rest, test_size=size, random_state=seed, stratify=y[rest])
-        except ValueError as error:
-            raise UserError(f"{at}: {len(y)} rows cannot be split by class: {error}") from None
+        found, counts = np.unique(y[rest], return_counts=True)
+        if counts.min() < 2:
+            raise UserError(f"{at}: {_rare(y, found[counts < 2], classes)}")
+        few, remedy = (size, "take more") if size < len(found) else (len(rest) - size, "take less")
+        if few < len(found):
+            leaves = "is" if remedy == "take more" else "leaves"
+            text = f"{share} of {len(y)} rows {leaves} {few}, fewer than the {len(found)} classes"
+            raise UserError(f"{at}: {text}; {remedy}, or merge classes")
+        rest, part = train_test_split(rest, test_size=size, random_state=seed, stratify=y[rest])
         parts.append(np.sort(part))
     return [np.sort(rest), *parts]
+
+
+def _rare(y: Array, labels: Array, classes: Sequence[str] | None) -> str:
+    """Which classes are too small for a split, with how many rows of all."""
+    name, rows = (classes[labels[0]] if classes else labels[0]), int(np.sum(y == labels[0]))
+    others = len(labels) - 1
+    more = f", and {others} more {'classes' if others > 1 else 'class'} likewise" if others else ""
+    remedy = "drop such rows, merge classes, or take another target"
+    return f"class {name} has only {rows} row{'s' * (rows > 1)}{more}, too few for every split; {remedy}"

@@ -1,6 +1,5 @@
 """One CSV or Parquet file with a target column."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -8,10 +7,10 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from alphard import storage
 from alphard.check import nearest
-from alphard.data import preprocessing
+from alphard.data import columns, preprocessing
 from alphard.data.module import SplitData
+from alphard.data.reading import read
 from alphard.data.table import Array, Splits, Table, at_least_two, labels
 from alphard.errors import UserError
 
@@ -20,7 +19,8 @@ from alphard.errors import UserError
 class Csv(SplitData):
     """Rows of one CSV or Parquet file; preprocessing is fitted on the training rows only.
 
-    path:    local path or URL; Parquet by its ending (.parquet, .pq), else CSV, also compressed (.gz, .zip, .xz).
+    path:    local path or URL; Parquet by its ending (.parquet, .pq) or its first bytes, else CSV, also compressed
+        (.gz, .zip, .xz).
     target:  the column to predict.
     drop:    columns not to learn from, named below or not.
     numeric, categorical: columns by name; None finds them by type, text and true/false being categorical.
@@ -44,14 +44,14 @@ class Csv(SplitData):
         frame = read(self.path, self.separator, self.decimal, self.encoding)
         y, names = self._labels(frame)
         numeric, categorical = self._columns(frame)
-        parts = self.divide(y)
+        parts = self.divide(y, names)
         train = frame.iloc[parts[0]]
         empty = [name for name in (*numeric, *categorical) if train[name].isna().all()]
         if empty:
             raise UserError(f"data.path: {', '.join(empty)} without any value in the training rows; add to data.drop")
-        _warn_of_names(train, categorical)
         at_least_two(np.array(names)[np.unique(y[parts[0]])], "data.target")
         fitted = preprocessing.fit(preprocessing.build(numeric, categorical, self.max_categories), train, "data.path")
+        columns.warn_of(train, numeric, categorical, self.drop)
         tables = [Table(preprocessing.transform(fitted, frame.iloc[p], "data.path"), y[p]) for p in parts]
         features = [str(name) for name in fitted.get_feature_names_out()]
         return Splits.of(tables, features, names, fitted)
@@ -62,6 +62,8 @@ class Csv(SplitData):
         gaps = int(column.isna().sum())
         if gaps:
             raise UserError(f"data.target: {self.target} is missing in {gaps} of {len(frame)} rows; drop those rows")
+        if columns.is_nested(column):
+            raise UserError(f"data.target: {self.target} holds lists or structs; name a column of classes")
         values = column.to_numpy()
         if values.dtype.kind in "biuf":
             values = labels(values, len(values), f"data.target: {self.target}")
@@ -69,9 +71,10 @@ class Csv(SplitData):
             values = column.astype(str).to_numpy(dtype=str)
         classes, y = np.unique(values, return_inverse=True)
         at_least_two(classes, "data.target")
-        if len(classes) > max(50, len(frame) // 10):
+        if len(classes) > max(50, len(frame) // 10) or len(classes) > max(10, len(frame) // 2):
+            counted = f"{len(classes):,} different values in {len(frame):,} rows"
             raise UserError(
-                f"data.target: {self.target} has {len(classes)} classes in {len(frame)} rows; name a column of classes"
+                f"data.target: {self.target} has {counted}; labels are classes, not measurements or names; take another"
             )
         return y.astype(np.int64), [str(c) for c in classes]
 
@@ -84,7 +87,27 @@ class Csv(SplitData):
         twice = sorted(set(self.numeric or []) & set(self.categorical or []))
         if twice:
             raise UserError(f"data.numeric: {', '.join(twice)} also in data.categorical; name each column once")
+        asked = {self.target, *self.drop, *(self.numeric or []), *(self.categorical or [])}
         left = [name for name in frame.columns if name != self.target and name not in self.drop]
+        if self.numeric is None or self.categorical is None:
+            indices = columns.saved_indices(frame, asked)
+            left = [name for name in left if name not in indices]
+        if not left and not self.drop:
+            raise UserError(
+                f"data.path: {self.path} has no column but {self.target}, the target; nothing is left to learn from"
+            )
+        numeric, categorical = self._kinds(frame, left)
+        if not numeric and not categorical:
+            raise UserError("data.path: no column is left to learn from; shorten data.drop")
+        nested = ", ".join(name for name in (*numeric, *categorical) if columns.is_nested(frame[name]))
+        if nested:
+            raise UserError(
+                f"data.path: {nested} holds lists or structs; derive numbers or text from them, or add to data.drop"
+            )
+        return numeric, categorical
+
+    def _kinds(self, frame: Any, left: list[str]) -> tuple[list[str], list[str]]:
+        """Numbers and categories among the columns `left`, as named or else by type."""
         if self.numeric is not None:
             numeric = [name for name in left if name in self.numeric]
         elif self.categorical is not None:
@@ -95,59 +118,15 @@ class Csv(SplitData):
         if self.categorical is not None:
             categorical = [name for name in categorical if name in self.categorical]
         elif self.numeric is None:
-            dates = ", ".join(name for name in categorical if frame[name].dtype.kind in "mM")
+            dates = ", ".join(name for name in categorical if columns.is_date(frame[name]))
             if dates:
                 raise UserError(f"data.path: {dates} of dates; derive numbers from them, or add to data.drop")
-        if not numeric and not categorical:
-            raise UserError("data.path: no column is left to learn from; shorten data.drop")
         return numeric, categorical
 
     @staticmethod
     def _must_have(frame: Any, at: str, names: Sequence[str]) -> None:
-        columns = list(frame.columns)
+        present = list(frame.columns)
         for name in names:
-            if name not in columns:
-                near = nearest(name, columns) or "."
-                raise UserError(f"{at}: no column {name}{near} The columns are {', '.join(columns)}")
-
-
-def read(path: str, separator: str = ",", decimal: str = ".", encoding: str = "utf-8") -> Any:
-    """The file's rows as a DataFrame, or UserError at data.path."""
-    import pandas as pd
-
-    with storage.reading(path, "data.path") as file:
-        try:
-            if path.endswith((".parquet", ".pq")):
-                frame = pd.read_parquet(file)
-            else:
-                ending = path.rsplit(".", 1)[-1]
-                compression: Any = {"gz": "gzip", "zip": "zip", "xz": "xz", "bz2": "bz2", "zst": "zstd"}.get(ending)
-                form: Any = {"sep": separator, "decimal": decimal, "encoding": encoding, "compression": compression}
-                frame = pd.read_csv(file, low_memory=False, **form)  # a column's type by all its rows
-        except pd.errors.EmptyDataError:
-            raise UserError(f"data.path: {path} is empty") from None
-        except UnicodeError as error:
-            raise UserError(
-                f"data.path: {path} is not {encoding}: {error}; set data.encoding=cp1252 or another"
-            ) from None
-        except Exception as error:  # each format and each compression raises its own
-            raise UserError(f"data.path: {path} cannot be read: {str(error).split(chr(10))[0]}") from None
-    frame.columns = frame.columns.map(str)
-    other = next((sign for sign in ";\t|" if len(frame.columns) == 1 and sign in frame.columns[0]), None)
-    if other:
-        raise UserError(f"data.path: {path} has one column, {frame.columns[0]!r}; set data.separator='\"{other}\"'")
-    if frame.empty:
-        raise UserError(f"data.path: {path} has a header and no rows")
-    return frame
-
-
-def _warn_of_names(train: Any, categorical: list[str]) -> None:
-    """A name or an identifier teaches nothing; say so, and go on."""
-    for name in categorical:
-        distinct = train[name].nunique()
-        if distinct > 0.5 * train[name].count():
-            warnings.warn(
-                f"data.path: column {name} has {distinct} values in {len(train)} rows, so it looks like a name; "
-                f"data.drop=[…,{name}] leaves it out",
-                stacklevel=2,
-            )
+            if name not in present:
+                near = nearest(name, present) or "."
+                raise UserError(f"{at}: no column {name}{near} The columns are {', '.join(present)}")
