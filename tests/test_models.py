@@ -15,10 +15,10 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
 from alphard.compose import compose
+from alphard.construct import instantiate
 from alphard.data import Synthetic
 from alphard.data.batches import Batch
 from alphard.errors import UserError
-from alphard.hydra_seam import instantiate
 from alphard.models import MLP, BestWeights, Classifier, Linear
 from alphard.models.networks import ACTIVATIONS, NORMALISATIONS
 from alphard.quiet import quiet

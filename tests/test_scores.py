@@ -30,7 +30,8 @@ def test_made_passengers_are_learnt_through_the_experiment(tmp_path: Path) -> No
         sex, pclass = random.choice(["male", "female"]), random.integers(1, 4)
         survived = int((sex == "female" or pclass == 1) ^ (random.random() < 0.1))
         age, port = random.choice(["", "30.0", "4.0"]), random.choice(["S", "C", "Q", ""])
-        lines.append(f'{n},{survived},{pclass},"Doe, Mr. {n}",{sex},{age},0,0,T{n},{random.random():.3f},,{port}')
+        who, kin = f'"Doe, Mr. {n}",{sex},{age}', f"{random.integers(0, 3)},{random.integers(0, 3)}"
+        lines.append(f"{n},{survived},{pclass},{who},{kin},T{n},{random.random():.3f},,{port}")
     (tmp_path / "rows.csv").write_text("\n".join(lines))
     done = run_here(tmp_path / "run", "experiment=titanic", f"data.path={tmp_path}/rows.csv")
     assert done.metrics["final_val_accuracy"] >= 0.85

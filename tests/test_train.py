@@ -77,7 +77,7 @@ def test_kept_weights_give_the_reported_accuracy(done: Done) -> None:
     metrics = json.loads((out / "metrics.json").read_text())
     weights = torch.load(out / "model.pt", weights_only=True)
     config = config_of(*SHORT)
-    from alphard.hydra_seam import instantiate
+    from alphard.construct import instantiate
 
     data = instantiate(config.data)
     model = instantiate(config.model, **data.facts)

@@ -6,18 +6,27 @@ is whole.
 
 import io
 import json
+import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from alphard.data import preprocessing
 from alphard.errors import UserError
+from alphard.fingerprint import changes, fingerprint, resolved_sha256, without
+from alphard.references import short
 from alphard.storage import Folder
 
 CONFIG, METRICS, MODEL, HISTORY, LOG = "config.yaml", "metrics.json", "model.pt", "eval_history.csv", "training.log"
-# Where a run lies, and how it is talked about, is not what it is.
-ASIDE = ("output_dir", "overwrite", "debug", "logger", "hydra")
+CURVES, CONFUSION = "learning_curves.png", "confusion_matrix.png"
+# What a run may leave here, and the run that takes its place removes.
+ALL = (METRICS, MODEL, preprocessing.FILE, HISTORY, CURVES, CONFUSION, LOG, CONFIG)
+# A finished run is the same run whether its test split has been opened or not.
+AFTERWARDS = "score_test"
+DIGEST = "resolved_sha256"
 
 
 def finished(folder: Folder, config: DictConfig, overwrite: bool) -> dict[str, Any] | None:
@@ -28,28 +37,36 @@ def finished(folder: Folder, config: DictConfig, overwrite: bool) -> dict[str, A
     text = None if overwrite else folder.read(CONFIG)
     if text is None:
         return None
+    remedy = "choose another folder, or overwrite=true"
     try:
-        before, now = _fingerprint(OmegaConf.create(text.decode())), _fingerprint(config)
+        before, now = fingerprint(OmegaConf.create(text.decode())), fingerprint(config)
     except Exception:  # yaml's, OmegaConf's and the decoder's own
-        where = f"{folder.path}/{CONFIG}"
-        raise UserError(f"output_dir: {where} is no run's config; choose another folder, or overwrite=true") from None
-    different = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    different.sort(key=lambda name: name not in before or name not in now)  # a changed value says most
-    if different:
-        changes = "; ".join(f"{name}: {before.get(name)!r} there, {now.get(name)!r} here" for name in different[:6])
-        remedy = "choose another folder, or overwrite=true"
-        raise UserError(f"output_dir: {folder.path} holds another config's run ({changes}); {remedy}")
+        raise UserError(f"{folder.at}: {folder.path}/{CONFIG} is no run's config; {remedy}") from None
+    if difference := changes(before, now, but=(AFTERWARDS,)):
+        raise UserError(f"{folder.at}: {folder.path} holds another config's run ({difference}); {remedy}")
     try:
         known = json.loads(folder.read(METRICS) or b"null")
     except ValueError:
         return None  # torn by whoever copied it; the run is made again
-    return known if isinstance(known, dict) and known.get("stopped_by") is None else None
+    if not isinstance(known, dict) or known.get("stopped_by") is not None:
+        return None
+    if known.get(DIGEST) not in (None, resolved_sha256(config)):
+        said = "holds a run of this config with other values behind its ${oc.env:…}"
+        raise UserError(f"{folder.at}: {folder.path} {said}; {remedy}")
+    return known
 
 
 def claim(folder: Folder, config: DictConfig) -> None:
+    """Make the folder this run's: nothing of another is left, and config.yaml is written."""
+    for name in ALL:
+        if name != CONFIG:  # which is replaced in one go
+            folder.remove(name)
+    write_config(folder, config)
+
+
+def write_config(folder: Folder, config: DictConfig) -> None:
     """Write config.yaml: composed, not resolved, without output folder and Hydra's own node."""
-    folder.remove(METRICS)  # of a run that this one replaces
-    kept = _without(config, ("output_dir", "overwrite", "hydra"))
+    kept = without(config, ("output_dir", "overwrite", "hydra"))
     with open_dict(kept):
         kept.output_dir = None  # so that output_dir=… on it needs no `+`
     folder.write(CONFIG, OmegaConf.to_yaml(kept).encode())
@@ -65,31 +82,39 @@ def state(model: torch.nn.Module) -> bytes:
     return content.getvalue()
 
 
+def load(folder: Folder, model: torch.nn.Module) -> None:
+    """Put the kept weights into `model`; UserError where they are lost, or do not fit."""
+    content, where, remedy = folder.read(MODEL), f"{folder.at}: {folder.uri(MODEL)}", "overwrite=true trains it again"
+    if content is None:
+        raise UserError(f"{where} is missing; {remedy}")
+    try:
+        model.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+    except Exception as error:  # torch's own, for what is torn, or another model's
+        raise UserError(f"{where} does not fit this model: {short(error)}; {remedy}") from error
+
+
+def opened(metrics: Mapping[str, Any]) -> bool:
+    """Whether the metrics are of the test split as well."""
+    return "test_accuracy" in metrics
+
+
+def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics with None for what is no finite number, which JSON cannot say; one warning names them."""
+    cleaned = {name: _finite(value) for name, value in metrics.items()}
+    lost = [name for name, value in cleaned.items() if value != metrics[name]]
+    if lost:
+        warnings.warn(f"{METRICS}: {', '.join(lost)}: no finite number; null stands there", stacklevel=2)
+    return cleaned
+
+
 def metrics_json(metrics: Mapping[str, Any]) -> bytes:
-    """The metrics as JSON text, in the order given."""
+    """The metrics as JSON text, in the order given; finite ones."""
     return (json.dumps(metrics, indent=2, allow_nan=False) + "\n").encode()
 
 
-def _without(config: DictConfig, names: tuple[str, ...]) -> DictConfig:
-    rest = config.copy()
-    raw = OmegaConf.to_container(config, resolve=False)
-    folder = str(raw.get("output_dir")) if isinstance(raw, dict) else ""
-    with open_dict(rest):
-        for name in (*names, folder.removeprefix("${").removesuffix("}")):  # a setting that only names the folder
-            rest.pop(name, None)
-    return rest
-
-
-def _fingerprint(config: Any) -> dict[str, Any]:
-    """What trains, by config path; unresolved, so that no value of the environment is compared or shown."""
-    flat: dict[str, Any] = {}
-
-    def walk(node: Any, path: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{path}.{key}" if path else str(key))
-        else:
-            flat[path] = node
-
-    walk(OmegaConf.to_container(_without(config, ASIDE), resolve=False), "")
-    return flat
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

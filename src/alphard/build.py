@@ -7,17 +7,21 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
+from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from alphard import targets
+from alphard.construct import instantiate
 from alphard.errors import UserError
-from alphard.hydra_seam import instantiate
+from alphard.storage import is_url
 
-# What a run of seconds does without, unless trainer.* asks for it.
-LEAN: dict[str, Any] = {
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-    "num_sanity_val_steps": 1,  # tells before the first step whether the objective is logged
+# A training that one of these makes empty has nothing to score, or nothing to score by.
+EMPTY = {
+    "max_epochs": "nothing would be trained; epochs=… says how long",
+    "max_steps": "nothing would be trained; leave it out for whole epochs",
+    "limit_train_batches": "nothing would be trained; take at least 1 batch",
+    "limit_val_batches": "nothing would be validated, and the objective not known; take at least 1 batch",
 }
 
 
@@ -28,18 +32,32 @@ def callbacks_of(config: DictConfig) -> list[pl.Callback]:
 
 def trainer_of(config: DictConfig, callbacks: list[pl.Callback], logs: Path) -> pl.Trainer:
     """Lightning's trainer with the config's loggers, which write below `logs` where they name no folder."""
-    for name in ("callbacks", "logger"):
-        if name in config.trainer:
-            raise UserError(f"trainer.{name}: the run brings its own; put yours in {name}.<name> with a _target_")
+    _must_make_sense(config.trainer)
     loggers = []
     for name, node in config.logger.items():
         save = {"save_dir": str(logs)} if "save_dir" in node and node.save_dir is None else {}
         loggers.append(_said_at(f"logger.{name}", instantiate, node, **save))
-    lean = LEAN | {"default_root_dir": str(logs.parent)}  # where Lightning's own checkpoints go
-    given = {name: value for name, value in lean.items() if name not in config.trainer}
-    make = instantiate(config.trainer, _partial_=True)
+    lean = lean_for(callbacks) | {"default_root_dir": str(logs.parent)}  # where Lightning's own checkpoints go
+    given = {name: value for name, value in lean.items() if config.trainer.get(name) is None}
+    make = _said_at("trainer", instantiate, config.trainer, _partial_=True)
     trainer: pl.Trainer = _said_at("trainer", make, callbacks=callbacks, logger=loggers or False, **given)
+    for name, remedy in EMPTY.items():
+        if getattr(trainer, name) == 0:
+            raise UserError(f"trainer.{name}: 0: {remedy}")
     return trainer
+
+
+def lean_for(callbacks: list[pl.Callback]) -> dict[str, Any]:
+    """What a run of seconds does without, unless trainer.* asks for it or a callback brings it."""
+    brought = {
+        "enable_progress_bar": ProgressBar,
+        "enable_model_summary": ModelSummary,
+        "enable_checkpointing": Checkpoint,
+    }
+    return {
+        **{name: any(isinstance(callback, kind) for callback in callbacks) for name, kind in brought.items()},
+        "num_sanity_val_steps": 1,  # tells before the first step whether the objective is logged
+    }
 
 
 def data_of(config: DictConfig) -> pl.LightningDataModule:
@@ -56,12 +74,33 @@ def model_of(config: DictConfig, facts: dict[str, Any]) -> pl.LightningModule:
     model: pl.LightningModule = _said_at("model", lambda: instantiate(config.model, _partial_=True)(**given))
     if not isinstance(model, pl.LightningModule):
         raise UserError(f"model: {type(model).__name__} is no LightningModule; a network goes into model.net")
+    later = any(is_overridden(hook, model) for hook in ("configure_model", "setup"))  # may bring the parameters
+    if not later and next(model.parameters(), None) is None:
+        raise UserError(f"model: {type(model).__name__} has no parameters; there is nothing to train")
     return model
 
 
-def judge_on(accelerator: str) -> pl.Trainer:
-    """A trainer that only validates, on one device."""
-    return pl.Trainer(logger=False, accelerator=accelerator, devices=1, **LEAN)
+def judge_like(trainer: pl.Trainer) -> pl.Trainer:
+    """A trainer that only validates, on one device, in the precision of `trainer`."""
+    kind = "cpu" if trainer.strategy.root_device.type == "cpu" else "gpu"
+    precision: Any = trainer.precision
+    return pl.Trainer(logger=False, accelerator=kind, devices=1, precision=precision, **lean_for([]))
+
+
+def _must_make_sense(node: DictConfig) -> None:
+    """Raise UserError for what Lightning's Trainer would refuse in words that name no remedy, or silently do wrong."""
+    for name in ("callbacks", "logger"):
+        if name in node:
+            raise UserError(f"trainer.{name}: the run brings its own; put yours in {name}.<name> with a _target_")
+    if node.get("barebones"):
+        raise UserError("trainer.barebones: True: switches off the logging that a result is made of; leave it out")
+    root = str(node.get("default_root_dir"))
+    if is_url(root):
+        raise UserError(f"trainer.default_root_dir: {root}: is a URL; leave it out: Lightning's files go to output_dir")
+    gpus = CUDAAccelerator.is_available() or MPSAccelerator.is_available()
+    asked = node.get("accelerator")
+    if asked in ("gpu", "cuda", "mps") and not gpus:
+        raise UserError(f"trainer.accelerator: {asked}: no GPU is seen here; trainer=auto takes what there is")
 
 
 def _said_at(path: str, make: Callable[..., Any], *given: Any, **named: Any) -> Any:

@@ -27,11 +27,15 @@ class TrainingError(UserError):
     status = 1
 
 
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived; exit status 128 plus the signal's number.
+class Pruned(BaseException):
+    """Who listens to a run's objective has heard enough.
 
-    Not an Exception, so that no handler meant for failures takes it for one.
+    Like Interrupted no Exception, so that no handler meant for failures takes it for one.
     """
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived; exit status 128 plus the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)

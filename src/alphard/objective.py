@@ -8,16 +8,18 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytorch_lightning as pl
 
 from alphard.check import nearest
-from alphard.errors import TrainingError, UserError
+from alphard.errors import Pruned, TrainingError, UserError
+from alphard.storage import is_url, make
 
-Listener = Callable[[int, float], None]  # step counted from 1, objective
+Listener = Callable[[int, float], bool | None]  # step counted from 1, objective; True ends the run
 METRIC_FILE = "/tmp/hypertune/output.metrics"  # noqa: S108  where Vertex AI's agent looks
+WATCHED = ("CLOUD_ML_HP_METRIC_FILE", "CLOUD_ML_TRIAL_ID", "CLOUD_ML_JOB_ID", "AIP_MODEL_DIR")
 LINES = 100  # what cloudml-hypertune keeps of them
 
 
@@ -34,11 +36,27 @@ class MetricFile:
     @classmethod
     def of_environment(cls) -> "MetricFile | None":
         """The file that the environment names, or None on a machine that no cloud tuner watches."""
-        watched = ("CLOUD_ML_HP_METRIC_FILE", "CLOUD_ML_TRIAL_ID", "CLOUD_ML_JOB_ID", "AIP_MODEL_DIR")
-        if not any(os.environ.get(name) for name in watched):
+        if not any(os.environ.get(name) for name in WATCHED):
             return None
         path = os.environ.get("CLOUD_ML_HP_METRIC_FILE") or METRIC_FILE
+        if is_url(path):
+            said = "is a URL; the tuner's agent reads a file on this machine, as in"
+            raise UserError(f"CLOUD_ML_HP_METRIC_FILE: {path}: {said} {METRIC_FILE}")
         return cls(Path(path), os.environ.get("CLOUD_ML_TRIAL_ID") or "0")
+
+    def must_be_writable(self) -> None:
+        """Raise UserError unless the file can be written; leaves nothing behind that was not there."""
+        if self.path.is_dir():
+            raise UserError(f"CLOUD_ML_HP_METRIC_FILE: {self.path} is a folder; name a file")
+        try:
+            made, new = make(self.path.parent), not self.path.exists()
+            self.path.open("a").close()
+            if new:
+                self.path.unlink()
+            for folder in made:
+                folder.rmdir()
+        except OSError as error:
+            raise UserError(f"CLOUD_ML_HP_METRIC_FILE: {self.path} cannot be written: {error.strerror}") from None
 
     def report(self, tag: str, value: float, step: int) -> None:
         """Add one measurement, at a step that no earlier one has."""
@@ -99,15 +117,35 @@ class Reporter(pl.Callback):
             say(metrics, self.objective)
         if self.file:
             self.file.report(self.objective, metrics[self.objective], self.step)
-        for listen in self.listeners:
-            listen(self.step, metrics[self.objective])
+        answers = [listen(self.step, metrics[self.objective]) for listen in self.listeners]  # all are told
+        if any(answers):
+            raise Pruned
+
+    def must_be_heard(self) -> None:
+        """Raise UserError, before training, where the metric file cannot be written."""
+        if self.file:
+            self.file.must_be_writable()
+
+    def must_be_finite(self, metrics: dict[str, float]) -> None:
+        """Raise TrainingError where the kept weights' objective is no number."""
+        if not math.isfinite(metrics[self.objective]):
+            raise TrainingError(f"{self.objective}: {metrics[self.objective]} with the weights that are kept")
 
     def final(self, metrics: dict[str, float], epochs: int) -> None:
         """Report the kept weights' own value, one step after the last of `epochs`, and print it last of all."""
-        if not math.isfinite(metrics[self.objective]):
-            raise TrainingError(f"{self.objective}: {metrics[self.objective]} with the weights that are kept")
+        self.must_be_finite(metrics)
         if self.file:
             self.file.report(self.objective, metrics[self.objective], max(self.step, epochs) + 1)
+        say(metrics, self.objective)
+
+    def again(self, metrics: Mapping[str, float | None], epochs: int) -> None:
+        """Report a finished run's value as `final` did, also to those who heard none of its epochs."""
+        value = metrics[self.objective]
+        assert value is not None, "a run is finished with a finite objective"
+        if self.file:
+            self.file.report(self.objective, value, epochs + 1)
+        for listen in self.listeners:
+            listen(epochs + 1, value)
         say(metrics, self.objective)
 
     def _must_be_logged(self, trainer: pl.Trainer, name: str | None = None, at: str = "objective") -> None:
@@ -119,8 +157,9 @@ class Reporter(pl.Callback):
             raise UserError(f"{said} It logs {', '.join(logged) or 'nothing'}")
 
 
-def say(metrics: dict[str, float], objective: str) -> None:
+def say(metrics: Mapping[str, float | None], objective: str) -> None:
     """Print validation metrics, the objective last, six decimals, flushed: other programs read these lines."""
-    for name in sorted(name for name in metrics if name.startswith("validation_") and name != objective):
-        print(f"{name}: {metrics[name]:.6f}")
-    print(f"{objective}: {metrics[objective]:.6f}", flush=True)
+    names = sorted(name for name in metrics if name.startswith("validation_") and name != objective)
+    for name in (*names, objective):
+        value = metrics[name]
+        print(f"{name}: {math.nan if value is None else value:.6f}", flush=name == objective)

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from alphard import tables
 from alphard.storage import Folder
 
 SHOWN = ("accuracy", "loss", "precision", "recall", "f1", "auroc", "calibration_error")
@@ -59,11 +61,11 @@ def conclude(metrics: dict[str, Any], folder: Folder) -> None:
     for name in SHOWN:
         values = [metrics.get(f"{split}_{name}") for split in splits]
         if any(value is not None for value in values):
-            table.add_row(name, *(f"{value:.4f}" for value in values))
+            table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
     rows = {"validation": metrics.get("val_rows"), "test": metrics.get("test_rows")}
     table.add_row("rows", *(str(rows[split]) for split in splits))
     if splits:
-        show(table)
+        tables.show(table)
     if metrics.get("test_rows") and "test" not in splits:
         print(f"test split: {metrics['test_rows']} rows, sealed; score_test=true opens it")
     kept = "best" if metrics.get("restore_best") else "last"
@@ -72,10 +74,11 @@ def conclude(metrics: dict[str, Any], folder: Folder) -> None:
     print(f"artifacts: {folder.path}")
     if folder.local:
         print(f"  {'  '.join(sorted(path.name for path in folder.local.iterdir() if not path.name.startswith('.')))}")
-        print(f"repeat: python train.py --config-path={shlex.quote(str(folder.local))} --config-name=config")
+        print(f"repeat: python {_script()} --config-path={shlex.quote(str(folder.local))} --config-name=config")
 
 
-def show(table: Table) -> None:
-    """Print a table as wide as its content: a cell cut short is of no use in a log."""
-    console = Console(file=sys.stdout, highlight=False, width=10_000, force_terminal=False)
-    console.print(table)
+def _script() -> str:
+    """train.py, by a path that leads to it from here."""
+    script = Path(sys.argv[0]).absolute()
+    here = script.name != "train.py" or script.parent == Path.cwd()
+    return "train.py" if here else shlex.quote(str(script))

@@ -6,10 +6,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
+from pytorch_lightning.plugins.precision import Precision
 from torch import Tensor, nn
 from torchmetrics.functional import classification as metrics
 
-from alphard.build import judge_on
 from alphard.data import Batches, TableData
 from alphard.history import History
 from alphard.models import BestWeights
@@ -17,23 +17,23 @@ from alphard.models import BestWeights
 SETTINGS = ("patience", "min_delta", "restore_best", "learning_rate", "seed", "threads")
 
 
-def logged(model: pl.LightningModule, data: pl.LightningDataModule, device: torch.device) -> dict[str, float]:
-    """What the model itself logs at validation, anew, on one device."""
-    judge = judge_on("cpu" if device.type == "cpu" else "gpu")
+def logged(model: pl.LightningModule, data: pl.LightningDataModule, judge: pl.Trainer) -> dict[str, float]:
+    """What the model itself logs at validation, anew, where `judge` works."""
     model.trainer = None  # Lightning's way to let go of a trainer
     data.trainer = judge
-    judge.validate(model, datamodule=data, verbose=False)
+    judge.validate(model, datamodule=data, verbose=False, weights_only=True)
     return {name: float(value) for name, value in judge.callback_metrics.items()}
 
 
-def reports(model: pl.LightningModule, data: pl.LightningDataModule, score_test: bool) -> dict[str, Any]:
-    """The full report of validation and, where it is opened, test; none for a model that returns no logits."""
+def reports(model: pl.LightningModule, data: pl.LightningDataModule, judge: pl.Trainer, *splits: str) -> dict[str, Any]:
+    """The full report of `splits`, validation and test; none for a model that returns no logits."""
     if not isinstance(data, TableData):
         return {}
-    loaders = {"validation": data.val_dataloader()} | ({"test": data.test_dataloader()} if score_test else {})
+    data.trainer = judge
+    loaders = {"validation": data.val_dataloader, "test": data.test_dataloader}
     found: dict[str, Any] = {}
-    for name, loader in loaders.items():
-        pair = logits_of(model, loader)
+    for name in splits:
+        pair = logits_of(model, loaders[name](), len(data.splits.classes), judge.precision_plugin)
         if pair is None:
             return {}
         found |= {f"{name}_{key}": value for key, value in report(*pair).items()}
@@ -58,9 +58,7 @@ def summary(
         "best_epoch": best_epoch,
         "stopped_epoch": len(history.rows),
         "max_epochs_requested": config.epochs,
-        **{
-            name: config[name] for name in ("patience", "min_delta", "restore_best", "learning_rate", "seed", "threads")
-        },
+        **{name: config[name] for name in SETTINGS},
     }
     if isinstance(data, TableData):
         splits = data.splits
@@ -75,21 +73,29 @@ def summary(
     return about
 
 
-def logits_of(model: pl.LightningModule, batches: Batches) -> tuple[Tensor, Tensor] | None:
-    """Logits (N, C) and labels (N,) on the CPU; None for a model whose forward does not return one row a row."""
+def logits_of(
+    model: pl.LightningModule, batches: Batches, classes: int, precision: Precision
+) -> tuple[Tensor, Tensor] | None:
+    """Logits (N, C) and labels (N,) on the CPU; None, and a warning, where the model's forward returns no logits."""
     was_training = model.training
     model.to(batches.X.device).eval()
+    pairs: list[tuple[Any, Tensor]] = []
+    fault = ""
     try:
-        with torch.inference_mode():
-            pairs = [(model(x), y) for x, y in batches]
+        with torch.inference_mode(), precision.forward_context():
+            for x, y in batches:
+                z = model(precision.convert_input(x))
+                pairs.append((z, y))
+                if not isinstance(z, Tensor) or z.shape != (len(y), classes):
+                    shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
+                    fault = f" returned {shape}; it takes logits, {(len(y), classes)}"
+                    break
     except Exception as error:  # a LightningModule need have no forward; its training must not be lost for a report
-        warnings.warn(
-            f"no full report: {type(model).__name__}.forward: {str(error) or type(error).__name__}", stacklevel=2
-        )
-        return None
+        fault = f": {str(error) or type(error).__name__}"
     finally:
         model.train(was_training)
-    if not all(isinstance(z, Tensor) and z.ndim == 2 and len(z) == len(y) for z, y in pairs):
+    if fault:
+        warnings.warn(f"no full report: {type(model).__name__}.forward{fault}", stacklevel=2)
         return None
     return torch.cat([z for z, _ in pairs]).cpu().float(), torch.cat([y for _, y in pairs]).cpu()
 

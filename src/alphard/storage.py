@@ -96,15 +96,19 @@ class Folder:
         return self.uri(name)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        """Remove a file, if it is there.  Raises TrainingError where that fails."""
+        try:
             self.fs.rm_file(self.uri(name))
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # a folder of this name, or whatever a bucket's client raises
+            raise TrainingError(f"{self.at}: {self.uri(name)} cannot be removed: {_reason(error)}") from error
 
     def must_be_writable(self) -> None:
         """Raise UserError unless a file can be written here; leaves nothing behind."""
         try:
             if self.local is not None:
-                made = _make(self.local)
+                made = make(self.local)
                 with tempfile.TemporaryFile(dir=self.local):
                     pass
                 for path in made:
@@ -116,7 +120,7 @@ class Folder:
             raise UserError(f"{self.at}: {self.path} cannot be written: {_reason(error)}") from None
 
 
-def _make(folder: Path) -> list[Path]:
+def make(folder: Path) -> list[Path]:
     """Make `folder` and its parents; returns those made, innermost first."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ class Classifier(pl.LightningModule):
         class_counts: list[int] | None = None,
     ) -> None:
         super().__init__()
-        self.net, self.classes = net(features=features, classes=classes), classes
+        self.net, self.classes = _built(net, features, classes), classes
         self.make_optimizer, self.make_scheduler, self.smoothing = optimizer, scheduler, label_smoothing
         weights = _weights(class_weights, classes, class_counts)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -88,8 +88,28 @@ class Classifier(pl.LightningModule):
             return optimizer
         scheduler = self.make_scheduler(optimizer)
         if isinstance(scheduler, ReduceLROnPlateau):
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "validation_loss"}}
+            # Lightning would look for the loss also at the end of an epoch that is not validated.
+            every = self.trainer.check_val_every_n_epoch or 1
+            watched = {"scheduler": scheduler, "monitor": "validation_loss", "frequency": every}
+            return {"optimizer": optimizer, "lr_scheduler": watched}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+def _built(net: MakeNet, features: int, classes: int) -> nn.Module:
+    """The network; UserError at model.net where that is none, or has nothing to train."""
+    if isinstance(net, nn.Module):
+        raise UserError(f"model.net: {type(net).__name__} is built already; _partial_: true lets the run give it sizes")
+    made: Any = getattr(net, "func", net)
+    name = getattr(made, "__name__", type(made).__name__)
+    try:
+        built: Any = net(features=features, classes=classes)
+    except TypeError as error:
+        raise UserError(f"model.net: {name}: {error}; the run gives it features and classes") from error
+    if not isinstance(built, nn.Module):
+        raise UserError(f"model.net: {name} makes {type(built).__name__}; give a torch.nn.Module")
+    if next(built.parameters(), None) is None:
+        raise UserError(f"model.net: {name} has no parameters; there is nothing to train")
+    return built
 
 
 def _weights(choice: str | list[float] | None, classes: int, counts: list[int] | None) -> Tensor | None:

@@ -1,0 +1,191 @@
+"""A training, from its parts to its artifacts; the only place that instantiates."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+
+from alphard import artifacts, build, scores, signals
+from alphard.data import TableData, preprocessing
+from alphard.errors import Interrupted, Pruned
+from alphard.fingerprint import resolved_sha256
+from alphard.history import History
+from alphard.hooks import LastStep, Start
+from alphard.log import Log
+from alphard.models import BestWeights
+from alphard.objective import Reporter
+from alphard.progress import Progress, conclude
+from alphard.storage import Folder
+
+
+@dataclass
+class Result:
+    """What a run found: its metrics (those of metrics.json), and the folder where its artifacts lie."""
+
+    metrics: dict[str, Any]
+    folder: str
+
+
+class Training:
+    """A run's parts, built in the order in which a mistake costs least."""
+
+    def __init__(
+        self,
+        config: DictConfig,
+        folder: Folder,
+        local: Path,
+        reporter: Reporter,
+        score_test: bool = False,
+        lean: bool = False,
+    ) -> None:
+        # Hydra's instantiate resolves what a reference leads to, in place; config.yaml keeps the references.
+        self.composed, self.config = config, config.copy()
+        config = self.config
+        self.folder, self.local, self.reporter = folder, local, reporter
+        self.score_test, self.lean = score_test, lean
+        pl.seed_everything(config.seed, verbose=False)
+        self.log = Log()
+        self.history = History()
+        self.progress = Progress(config.epochs)
+        own = build.callbacks_of(config)
+        own.sort(key=lambda callback: not isinstance(callback, BestWeights))  # before what swaps weights at validation
+        self.best = next((callback for callback in own if isinstance(callback, BestWeights)), None)
+        cut = [LastStep()] if (config.trainer.get("max_steps") or 0) > 0 else []
+        # What is reported has been kept: a signal may come between the two.
+        callbacks = [Start(self.begin), self.history, *own, self.reporter, self.progress, *cut]
+        self.trainer = build.trainer_of(config, callbacks, self.local / "logs")
+        self.progress.shown &= self.trainer.progress_bar_callback is None  # there is one terminal
+        self.data = build.data_of(config)
+        facts = self.data.facts if isinstance(self.data, TableData) else getattr(self.data, "facts", {})
+        if score_test:
+            self.data.test_dataloader()  # says now, and not after training, that there is none
+        self.model = build.model_of(config, facts)
+
+    def train(self) -> Result:
+        with self.log:
+            result = self._fit_and_keep()
+        self._upload()
+        return result
+
+    def follow(self) -> Result:
+        self._fit()
+        _leave_process_group(None)
+        return Result({}, self.folder.path)
+
+    def open_test(self, done: dict[str, Any]) -> dict[str, Any]:
+        """A finished run's metrics with the report of the test split, by the weights that it kept."""
+        judge = build.judge_like(self.trainer)
+        artifacts.load(self.folder, judge.precision_plugin.convert_module(self.model))
+        metrics = artifacts.finite(done | scores.reports(self.model, self.data, judge, "test"))
+        self.folder.write(artifacts.METRICS, artifacts.metrics_json(metrics))
+        artifacts.write_config(self.folder, self.composed)
+        return metrics
+
+    def begin(self) -> None:
+        """All that could be refused was not: from here on the folder is this run's."""
+        artifacts.claim(self.folder, self.composed)
+        self.local.mkdir(parents=True, exist_ok=True)
+        self.log.open(self.local / artifacts.LOG)
+
+    def _fit(self) -> None:
+        # Lightning finds checkpoints in ways of its own; none is ever unpickled.
+        self.trainer.fit(self.model, datamodule=self.data, weights_only=True)
+
+    def _fit_and_keep(self) -> Result:
+        stopped: Interrupted | None = None
+        try:
+            with self.progress:
+                self._fit()
+        except Pruned:
+            self.folder.write(artifacts.HISTORY, self.history.to_csv().encode())
+            raise
+        except Interrupted as signal:
+            stopped = signal
+            if not self.trainer.global_step:
+                print(f"{signal}: stopped before the first step; there is nothing to keep", flush=True)
+                raise
+            best = self.best.epoch if self.best else 0
+            which = f"best weights so far, of epoch {best}" if best else "weights as they are"
+            print(f"{signal}: keeping the {which}; writing takes a few seconds", flush=True)
+        _leave_process_group(stopped)
+        with signals.held():
+            metrics = self._judge_and_keep(stopped)
+        if stopped:
+            self._upload()
+            raise stopped
+        return Result(metrics, self.folder.path)
+
+    def _judge_and_keep(self, stopped: Interrupted | None) -> dict[str, Any]:
+        if self.best is not None:
+            self.best.put_back(self.model)
+        judge = build.judge_like(self.trainer)
+        logged = scores.logged(self.model, self.data, judge)
+        self.reporter.must_be_finite(logged)
+        opened = ("validation", "test") if self.score_test else ("validation",)
+        reports = {} if self.lean else scores.reports(self.model, self.data, judge, *opened)
+        about = scores.summary(self.config, self.data, self.history, self.best, logged)
+        about |= {
+            "logged": sorted(logged),
+            "device": str(self.trainer.strategy.root_device),
+            "stopped_by": str(stopped) if stopped else None,
+            artifacts.DIGEST: resolved_sha256(self.composed),
+        }
+        metrics = self._keep(logged | about | reports)
+        conclude(metrics, self.folder)
+        self.reporter.final(logged, len(self.history.rows))
+        return metrics
+
+    def _keep(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Write every artifact, metrics.json last; returns what it holds."""
+        write = self.folder.write
+        metrics = artifacts.finite(metrics | {"model_uri": write(artifacts.MODEL, artifacts.state(self.model))})
+        write(artifacts.HISTORY, self.history.to_csv().encode())
+        if not self.lean:
+            self._draw(metrics)
+        splits = self.data.splits if isinstance(self.data, TableData) else None
+        if splits and splits.preprocessing is not None:
+            write(preprocessing.FILE, preprocessing.dumps(splits.preprocessing))
+        write(artifacts.METRICS, artifacts.metrics_json(metrics))
+        return metrics
+
+    def _draw(self, metrics: dict[str, Any]) -> None:
+        from alphard import plots
+
+        self.folder.write(artifacts.CURVES, plots.learning_curves(self.history))
+        matrix = metrics.get("validation_confusion_matrix")
+        if matrix and isinstance(self.data, TableData):
+            self.folder.write(artifacts.CONFUSION, plots.confusion_matrix(matrix, self.data.splits.classes))
+
+    def _upload(self) -> None:
+        """To a folder elsewhere: what loggers wrote, and the log, complete only now."""
+        if self.folder.local is None:
+            for path in sorted(self.local.rglob("*")):
+                if path.is_file():
+                    self.folder.write(path.relative_to(self.local).as_posix(), path.read_bytes())
+
+
+class Probe(Training):
+    """A training that ends where it would begin, its folder untouched."""
+
+    class _Reached(BaseException):
+        pass
+
+    def begin(self) -> None:
+        raise self._Reached
+
+    def probe(self) -> None:
+        """Raise whatever this training would before its first step."""
+        with contextlib.suppress(self._Reached):
+            self._fit()
+
+
+def _leave_process_group(stopped: Interrupted | None) -> None:
+    """After this, rank zero works alone, and nothing that it computes waits for the others."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if not stopped:
+            torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
