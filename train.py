@@ -4,14 +4,16 @@ The heavy imports wait until a config is there: --help, --cfg and tab completion
 """
 
 import os
+import signal
 import sys
 import traceback
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from alphard import arguments, guard, hydra_seam, multirun, signals
+from alphard import arguments, foreign, guard, hydra_seam, multirun, signals
 from alphard.errors import Interrupted, UserError
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -30,6 +32,9 @@ def job(config: DictConfig) -> dict[str, Any] | None:
     try:
         return train(config)
     except Exception as error:
+        stop = stopped(error)
+        if stop is not None:
+            raise stop from None
         tell(error, bool(config.get("debug")))
         failed.append(status_of(error))
         return None
@@ -66,6 +71,26 @@ def drop_empty(folder: Path) -> None:
             return
 
 
+def stopped(error: BaseException) -> Interrupted | None:
+    """The signal behind an error: an import of numpy's that one cuts short ends in errors of its own."""
+    if isinstance(error, Interrupted):
+        return error
+    # The handler is ours until it has been called.
+    return next((Interrupted(n) for n in signals.ENDING if signal.getsignal(n) == signal.SIG_DFL), None)
+
+
+def in_our_words(error: BaseException, line: Namespace | None) -> BaseException:
+    """What Hydra or the system refused, with everything else that is wrong, and what would be right."""
+    from alphard.compose import Refusals, refused
+
+    if isinstance(error, Refusals) and line is not None:
+        return refused(CONFIGS, line, error)
+    if isinstance(error, OSError) and error.filename:
+        what = f"{error.filename} cannot be made: {error.strerror}"
+        return UserError(f"hydra.run.dir: {what}; name a folder with hydra.run.dir=…")
+    return error
+
+
 def tell(error: BaseException, debug: bool) -> None:
     """An error as a user reads it: one paragraph; the traceback only where it was asked for."""
     if debug:
@@ -84,33 +109,35 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's public way to let errors through, which are then ours to word
     debug = any(a.lower() in ("debug=true", "++debug=true") for a in sys.argv[1:])
     signals.listen()
+    line = None
     try:
-        guard.refuse(sys.argv[1:], os.environ.get("ALPHARD_SEALED") == "1")
         arguments.must_be_hydras(sys.argv[1:])
-        if any(word.startswith(("--config-path", "-cp")) for word in sys.argv[1:]):
-            sys.argv += OF_A_RUN
-        if {"-m", "--multirun"} & {*sys.argv[1:]}:
+        guard.refuse(sys.argv[1:], os.environ.get("ALPHARD_SEALED") == "1")
+        line = hydra_seam.command_line(sys.argv[1:])
+        foreign.refuse(line, CONFIGS)
+        if line.config_path is not None:
+            # Beside the other overrides, which Hydra 1.3 wants in one piece.
+            at = sys.argv.index(line.overrides[-1]) + 1 if line.overrides else len(sys.argv)
+            sys.argv[at:at] = [word for word in OF_A_RUN if word not in sys.argv]
+        if multirun.searches(line):
+            sys.argv += ["--multirun"] * (not line.multirun)
+        elif line.multirun:
             from alphard.compose import check_sweep
 
-            check_sweep(CONFIGS, sys.argv[1:])
+            check_sweep(CONFIGS, line)
         job()
-    except Interrupted as stop:
-        print(f"stopped by {stop}", file=sys.stderr)
-        return stop.status
-    except Exception as error:
-        from alphard.compose import Refusals, refused
-
-        if isinstance(error, Refusals):
-            error = refused(CONFIGS, sys.argv[1:], error)
-        elif isinstance(error, OSError) and error.filename:
-            what = f"{error.filename} cannot be made: {error.strerror}"
-            error = UserError(f"hydra.run.dir: {what}; name a folder with hydra.run.dir=…")
-        tell(error, debug)
-        return status_of(error)
+    except (Exception, Interrupted) as error:
+        stop = stopped(error)
+        if stop is not None:
+            print(f"stopped by {stop}", file=sys.stderr)
+            return stop.status
+        worded = in_our_words(error, line)
+        tell(worded, debug)
+        return status_of(worded)
     return max(failed, default=0)
 
 
-def status_of(error: Exception) -> int:
+def status_of(error: BaseException) -> int:
     """2 for what the user can mend before training, 1 for what went wrong in it."""
     return error.status if isinstance(error, UserError) else 1
 

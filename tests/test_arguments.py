@@ -11,7 +11,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from alphard.arguments import rewrite
+from alphard.arguments import must_be_hydras, rewrite
 from alphard.errors import UserError
 
 pytestmark = pytest.mark.hydra
@@ -297,6 +297,16 @@ def test_sagemakers_pairs_are_all_data(configs):
 
 REFUSED = [
     *(["foo"], ["a b"], [""], ["=5"], ["+=5"], ["-5"], ["-xyz"], ["my key=1"], ["--x=1", "2"], ["train", "train"]),
+    *(
+        ["-patience=3"],
+        ["-patience.x=3"],
+        ["-1=2"],
+        ["-=3"],
+        ["--", "--cfg=job"],
+        ["--", "-m=1"],
+        ["--", "-patience=3"],
+    ),
+    *(["--", "--config-path=/tmp"], ["--", "-cp=/tmp"], ["--", "---x=1"], ["--", "--e=x"]),
     *(["--=5"], ["---x=1"], ["--2d=1"], ["--my key=1"], ["--a..b=1"], ["--a.=1"], ["--.a=1"], ["--ü=1"], ["--~x=1"]),
     *(
         ["--flag", "x=1"],
@@ -319,6 +329,36 @@ REFUSED = [
     *(["--x=???"], ["--x=[1, ???]"], ['--x={"a": "???"}'], ['--x={"": 1}'], ['--x={"ü": 1}'], ['--x={"1.10": 1}']),
     *(['--x=["\\u0000"]'], ['--x=["\\ud800"]'], ["--x=\udcff"], ["\udcff=1"], ["--\ud800"]),
 ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["-patience=3"], "-patience=3: is neither --key=value nor Hydra's syntax; write --patience=3, or patience=3"),
+        (
+            ["--", "--cfg=job"],
+            "--cfg=job: is neither --key=value nor Hydra's syntax; write --cfg=job before any --, or",
+        ),
+    ],
+)
+def test_a_dash_before_hydras_syntax_has_its_remedy(arguments, remedy):
+    with pytest.raises(UserError) as refusal:
+        rewrite(arguments, NO_CONFIGS)
+    assert str(refusal.value).startswith(remedy)
+
+
+@pytest.mark.parametrize(
+    "word", ["--learning-rate=3", "--patience=3", "-patience=3", "-lr=3", "-optimizer.lr=3", "-x-y=3"]
+)
+def test_dashes_on_train_pys_own_line_are_refused(word):
+    with pytest.raises(UserError, match=rf"^{word}: train.py speaks Hydra's syntax, "):
+        must_be_hydras([word])
+
+
+def test_hydras_own_flags_stay_on_train_pys_line():
+    must_be_hydras(
+        ["--cfg=job", "-c=job", "-p=model", "-cp=x", "-cn=x", "-cd=x", "-i=all", "--config-n=x", "-m", "-cjob"]
+    )
 
 
 @pytest.mark.parametrize("arguments", REFUSED)

@@ -252,7 +252,9 @@ def test_path_is_the_setting_that_the_user_typed() -> None:
     assert problem(*lesson, "train=5") == "train: 5 (as data.train): should be a valid string"
     assert problem(*lesson, "train=a", "model_out=5").startswith("model_out: 5 (as output_dir): should be")
     assert problem("+a.b=-1", "+c='${a.b}'", "model.net.dropout='${c}'").startswith("a.b: -1 (as model.net.dropout): ")
-    assert problem("model.net.dropout='${.activation}'").startswith("model.net.dropout: 'relu': ")
+    assert problem("model.net.dropout='${.activation}'").startswith(
+        "model.net.activation: 'relu' (as model.net.dropout): "
+    )
 
 
 # Conversions
@@ -315,7 +317,6 @@ def test_whole_number_is_a_float_too() -> None:
         "+model.net.hidden2={deep:{deeper:[1,{_target_:os.system}]}}",
         "+optimizer._args_=[{_target_:os.system}]",
         "+program={x:{_target_:os.system},y:'${program.x}'}",
-        "+logger._target_=os.system",
         "data._target_=5",
         "data._target_=null",
     ],
@@ -368,6 +369,97 @@ def test_class_that_is_not_there_is_said() -> None:
 
 def test_list_of_allowed_targets_is_said() -> None:
     assert "or stands in a package of yours in src/" in problem("model.net._target_=mine.Net")
+
+
+# Nodes
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("+callbacks.x='${nope}'", "callbacks.x: ${nope}: Interpolation key 'nope' not found"),
+        ("callbacks.early_stopping='${nope}'", "callbacks.early_stopping: ${nope}: Interpolation key"),
+        ("++callbacks.x='${callbacks}'", "callbacks.x: ${callbacks}: Interpolation to parent node"),
+        ("seed='${.seed}'", "seed: ${.seed}: Recursive interpolation"),
+        ("+optimizer._args_=3", "optimizer._args_: 3: should be a list of positional arguments"),
+        ("optimizer._partial_=3", "optimizer._partial_: 3: should be true or false"),
+        ("+optimizer._recursive_=3", "optimizer._recursive_: 3: should be true or false"),
+        ("+optimizer._convert_=foo", "optimizer._convert_: 'foo': should be one of none, partial, object, all"),
+        ("+callbacks._partial_=true", "callbacks._partial_: stands beside the nodes"),
+        ("+callbacks.x=5", "callbacks.x: 5: give a _target_, or remove it with ~callbacks.x"),
+        ("+_target_=torch.nn.Linear", "_target_: no setting has this name"),
+        # a target of another kind than the run needs there
+        (
+            "optimizer._partial_=false",
+            "optimizer._partial_: should be true; the model's parameters are given to it later",
+        ),
+        ("scheduler._partial_=false", "scheduler._partial_: should be true; the optimizer is given to it later"),
+        ("+callbacks.early_stopping._partial_=true", "callbacks.early_stopping._partial_: should not be true"),
+        ("+data._partial_=true", "data._partial_: should not be true"),
+        ("+logger.x={_target_:torch.nn.Identity}", "logger.x._target_: torch.nn.Identity is no Logger"),
+        ("+callbacks.x={_target_:torch.nn.Identity}", "callbacks.x._target_: torch.nn.Identity is no Callback"),
+        ("data._target_=torch.nn.Identity", "data._target_: torch.nn.Identity is no LightningDataModule"),
+        ("trainer._target_=torch.nn.Identity", "trainer._target_: torch.nn.Identity is no Trainer"),
+        (
+            "model._target_=torch.nn.Identity",
+            "model._target_: torch.nn.Identity is no LightningModule; a network goes into",
+        ),
+        ("optimizer._target_=torch.nn.Identity", "optimizer._target_: torch.nn.Identity is no Optimizer"),
+    ],
+)
+def test_a_node_that_cannot_be_built_is_one_problem_by_its_path(override: str, said: str) -> None:
+    assert problem(override).startswith(said)
+
+
+def test_kind_is_judged_through_references_too() -> None:
+    said = problem("+mine.x._target_=torch.nn.Identity", "+callbacks.x='${mine.x}'")
+    assert said.startswith("callbacks.x._target_: torch.nn.Identity is no Callback")
+
+
+def test_nodes_that_refer_to_each_other_are_problems() -> None:
+    said = problems("data.name='${model}'", "model.net.hidden='${data}'")
+    assert "refers to data itself" in said[0] or "refers to itself" in said[0]
+
+
+def test_a_group_that_is_empty_is_said() -> None:
+    assert problem(optimizer=None).startswith("optimizer: None: give a _target_; optimizer=NAME chooses an option")
+    assert problem(callbacks=None).startswith("callbacks: None: give nodes by names, or choose callbacks=none")
+    assert any(text.startswith("model: None: give a _target_") for text in problems(model=None))
+
+
+def test_check_leaves_what_the_environment_says_out_of_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Constructors are tried with what references lead to; config.yaml keeps the references."""
+    monkeypatch.setenv("ALPHARD_TEST_SECRET", "0.25")
+    secret = "${oc.decode:${oc.env:ALPHARD_TEST_SECRET}}"
+    config = checked(
+        optimizer={"eps": secret, "betas": [secret, 0.9]},
+        callbacks={"early_stopping": {"min_delta": secret}},
+        scheduler={"factor": secret},
+    )
+    text = OmegaConf.to_yaml(config, resolve=False)
+    assert text.count("ALPHARD_TEST_SECRET") == 4
+    assert "0.25" not in text
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["column", "${nope}"])
+def test_thousands_of_names_are_no_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversions = 0
+    convert = OmegaConf.to_container
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal conversions
+        conversions += 1
+        return convert(*args, **kwargs)
+
+    monkeypatch.setattr(OmegaConf, "to_container", staticmethod(counted))
+    names = [f"{name}{number}" if name == "column" else name for number in range(20_000)]
+    nodes = {"data": {"path": "rows.csv", "target": "y", "drop": names}}
+    if name == "column":
+        checked("data=csv", **nodes)
+    else:
+        assert len(problems("data=csv", **nodes)) == len(names)
+    assert conversions < 200
 
 
 def test_nearest() -> None:

@@ -24,6 +24,10 @@ RUNS_CODE = [
     "hydra.callbacks.summary={_target_: pandas.read_pickle}",
     "+hydra.callbacks={x: {_target_: pandas.read_pickle}}",
     "hydra.callbacks=${anything}",
+    "hydra.launcher=${anything}",
+    "hydra.launcher=$\\{anything\\}",
+    "hydra.sweeper='${anything}'",
+    "+hydra.launcher.x=${anything}",
     "hydra={callbacks: {x: {_target_: pandas.read_pickle}}}",
     "+hydra={'callbacks': 1}",
     "++hydra={}",
@@ -41,15 +45,16 @@ RUNS_CODE = [
     "+hydra.launcher.x._target_=pandas.read_pickle",
     "+hydra.sweeper.x={_target_: pandas.read_pickle}",
     "+hydra.sweeper={x: [{_target_: pandas.read_pickle}]}",
-    "--experimental-rerun=config.pickle",
-    "--experimental-rerun",
-    "--experimental=config.pickle",
-    "--e=config.pickle",
+    "+data@hydra.job_logging=digits",
+    "+data@hydra.launcher=digits",
+    "+data@_global_.hydra.sweeper.x=digits",
+    "+hydra.sweeper.params={hydra.job_logging.handlers.x.class: pandas.read_pickle}",
+    "+hydra.sweeper.params.+hydra/launcher=x,hydra",
 ]
 
 REACHES_OUT = [
-    *("--config-path=/tmp", "--config-path", "-cp", "-cp=/tmp", "--config-p=/tmp"),
-    *("--config-dir=/tmp", "--config-dir", "-cd", "-cd=/tmp", "--config-d=/tmp"),
+    *("--config-path=/tmp", "--config-path /tmp", "-cp /tmp", "-cp=/tmp", "--config-p=/tmp", "--config-p /tmp=x"),
+    *("--config-dir=/tmp", "--config-dir /tmp", "-cd /tmp", "-cd=/tmp", "--config-d=/tmp"),
     *("hydra.searchpath=[file:///tmp]", "+hydra.searchpath=[pkg://x]", "hydra[searchpath]=[/tmp]", "~hydra.searchpath"),
     *("hydra/launcher=joblib", "+hydra/sweeper=optuna", "hydra.launcher.n_jobs=4", "hydra.sweeper.params={x: 1}"),
     *("+hydra.job.env_set.LD_PRELOAD=/tmp/x.so", "hydra.job.chdir=true", "hydra.mode=MULTIRUN", "hydra.sweep={dir: x}"),
@@ -68,8 +73,14 @@ REACHES_OUT = [
         "data@x=../y",
         "experiment=..",
     ),
-    *("experiment=${oc.env:MINE}", "--config-name=../mine", "--config-name=/tmp/mine", "--config-n=../mine", "../mine"),
-    *("/tmp/mine", "-cn=../mine"),
+    *("experiment=${oc.env:MINE}", r"experiment=$\{oc.decode\:.\}$\{oc.decode\:.\}/x", r"experiment=$\{oc.env:MINE}"),
+]
+
+# To a file outside its folder no name leads, sealed or not: --config-path says which folder.
+OUTSIDE = [
+    *("--config-name=../mine", "--config-name ../mine", "--config-name=/tmp/mine", "--config-n=../mine", "-cn=../mine"),
+    *("--config-name ../../mine=x", "-cn ../../mine=x", "--config-n /tmp/mine=x", "--config-name ${oc.env:MINE}=x"),
+    *("--config-name a/../../mine", "--config-name=.."),
 ]
 
 HABITS = [
@@ -84,22 +95,19 @@ HABITS = [
     *("+callbacks.mine._target_=mine.Callback", "model._target_=mine.Model", "data.path=../rows.csv", "hydrate=1"),
     *("data.path=${oc.env:DATA}", "output_dir=/gcs/bucket/x", "patience=${epochs}", "-m", "--multirun", "--cfg=job"),
     *(
-        "--cfg",
-        "job",
+        "--cfg job",
         "--package=model",
         "--info=defaults",
         "--help",
         "--hydra-help",
         "--resolve",
         "--run",
-        "--version",
     ),
     *(
         "--config-name=other",
         "-cn=other",
-        "-cn",
-        "other",
-        "my/other.yaml",
+        "-cn other",
+        "--config-name my/other.yaml",
         "experiment=mine",
         "--shell-completion",
         "-sc",
@@ -122,21 +130,48 @@ def test_what_runs_code_is_always_refused(argument, sealed):
 
 @pytest.mark.parametrize("argument", REACHES_OUT)
 def test_what_leaves_the_configs_is_refused_in_a_sealed_container_alone(argument):
-    refuse([argument], sealed=False)
+    refuse(words(argument), sealed=False)
     with pytest.raises(UserError, match="ALPHARD_SEALED=1"):
-        refuse([argument], sealed=True)
+        refuse(words(argument), sealed=True)
+
+
+@pytest.mark.parametrize("argument", OUTSIDE)
+@pytest.mark.parametrize("sealed", [False, True])
+def test_no_name_leads_out_of_its_folder(argument, sealed):
+    with pytest.raises(UserError, match=r"^--config-name=.*: names a file outside its folder"):
+        refuse(words(argument), sealed)
+
+
+@pytest.mark.parametrize("argument", ["--experimental-rerun=x", "--experimental x", "--e=x", "--e x=y"])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_what_unpickles_is_always_refused(argument, sealed):
+    with pytest.raises(UserError, match="unpickles a file"):
+        refuse(["seed=1", *words(argument)], sealed)
+
+
+def words(argument):
+    """A flag and its value are two words, an override is one."""
+    return argument.split(" ") if argument.startswith("-") else [argument]
 
 
 @pytest.mark.parametrize("argument", HABITS)
 @pytest.mark.parametrize("sealed", [False, True])
 def test_hydras_habits_stay(argument, sealed):
-    refuse([argument], sealed)
+    refuse(words(argument), sealed)
 
 
 def test_every_refused_argument_is_named():
     with pytest.raises(UserError) as refusal:
         refuse(["hydra/launcher=joblib", "seed=1", "-cd=x", "--e=y"], sealed=True)
-    assert [problem.split(":")[0] for problem in refusal.value.problems] == ["hydra/launcher=joblib", "-cd=x", "--e=y"]
+    named = ["--experimental-rerun=y", "--config-dir=x", "hydra/launcher=joblib"]
+    assert [problem.split(":")[0] for problem in refusal.value.problems] == named
+
+
+def test_what_hydra_cannot_read_is_told_in_a_line():
+    with pytest.raises(UserError, match=r"^unrecognized arguments: --nonsense; --hydra-help lists"):
+        refuse(["--nonsense"], sealed=False)
+    with pytest.raises(UserError, match=r"expected one argument"):
+        refuse(["--config-path"], sealed=False)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import Train
+from tests.conftest import ROOT, Train, environment
 
 pytestmark = pytest.mark.hydra
 SHORT = ("-m", "epochs=1", "threads=1")
@@ -61,3 +65,19 @@ def test_a_job_that_fails_leaves_the_others_alone(train: Train) -> None:
     assert len(list(done.folder.glob("multirun/*/*/trials/1/metrics.json"))) == 1
     assert re.search(r"│ 0 +│ 1000000000.0 +│ failed", done.out)
     assert "training diverged" in done.err
+    assert done.err.splitlines()[-1] == "  in job 0 (learning_rate=1000000000.0)"
+
+
+def test_an_interrupted_multirun_shows_the_jobs_that_ended(tmp_path: Path) -> None:
+    sweep = ("-m", "epochs=1,100000", "patience=100000", "threads=1", "data=breast_cancer")
+    command = [sys.executable, str(ROOT / "train.py"), *sweep]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), **pipes) as process:
+        assert process.stdout
+        while "epoch: 3" not in (line := process.stdout.readline()):
+            assert line, "ended by itself"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert [row[:2] for row in table_of(out)] == [["0", "1"]]
+    assert out.splitlines()[-1].endswith("/trials/<job>")

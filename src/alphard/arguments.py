@@ -68,8 +68,10 @@ def must_be_hydras(arguments: Sequence[str]) -> None:
     known = {*SWITCHES, *VALUED}
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        if name.startswith("--") and equals and not any(flag.startswith(name) for flag in known):
-            key = name[2:].replace("-", "_")
+        # argparse would read -patience=3 as -p atience=3.
+        glued = re.fullmatch(r"-[A-Za-z][\w.-]+", name) and name not in LONG.keys() | SWITCHES
+        if equals and (glued or (name.startswith("--") and not any(flag.startswith(name) for flag in known))):
+            key = name.lstrip("-").replace("-", "_")
             raise UserError(
                 f"{argument}: train.py speaks Hydra's syntax, {key}={value}; convert_command.sh takes dashes"
             )
@@ -143,6 +145,10 @@ def _flag_value(flag: str, value: str) -> str:
 
 
 def _native(word: str) -> Override:
+    if word.startswith("-"):  # Hydra would take it for a flag of its own, as -patience=3 for -p atience=3
+        bare = word.lstrip("-")
+        data = f"--{bare} before any --" if word.startswith("--") else f"--{bare}"
+        raise _refused(word, f"is neither --key=value nor Hydra's syntax; write {data}, or {bare} for Hydra's")
     if not NATIVE.fullmatch(word):
         raise _refused(word, "belongs to no key; write --key=value, in quotes if it holds blanks or commas")
     return Override(word.partition("=")[0], word, is_data=False)

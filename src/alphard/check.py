@@ -6,7 +6,6 @@ allowed (cloud tuners send 64.0); it is written into the config, where the user 
 """
 
 import inspect
-import math
 import re
 import traceback
 import typing
@@ -16,20 +15,19 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
-from alphard import references, targets
+from alphard import nodes, references, targets
+from alphard.construct import RESERVED, instantiate
 from alphard.errors import UserError
-from alphard.hydra_seam import instantiate
-from alphard.references import join, origin, short
+from alphard.references import join, origin, raw_of, short
+from alphard.values import hints, judge, show
+
+__all__ = ["check", "judge", "nearest"]
 
 Schema = Callable[..., Any]
 
-# Hydra's own words in a node.
-RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 # What run() knows and a config need not: the data's facts, the model's parameters, the optimizer of a scheduler.
 GIVEN = {"features", "classes", "class_counts", "params", "optimizer"}
-STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
 def check(config: DictConfig, root: Schema, groups: set[str]) -> None:
@@ -40,9 +38,10 @@ def check(config: DictConfig, root: Schema, groups: set[str]) -> None:
     """
     try:
         problems = [*references.unreadable(config), *_settings(config, root, groups)]
-        for path, node, key in references.walk(config, ""):
-            if key == "_target_":
+        for path, node, key, _ in references.walk(config, ""):
+            if key == "_target_" and path.partition(".")[2] and path.rpartition(".")[0] not in nodes.MANY:
                 problems += _node(config, path.removesuffix("._target_"), node)
+        problems += [*nodes.kinds(config, groups), *nodes.endless(config, groups)]
     except RecursionError:
         raise UserError("a node refers to itself by a resolver, as in ${oc.select:itself}; refer to another") from None
     if not problems:  # a constructor would only repeat what a signature said
@@ -63,25 +62,39 @@ def nearest(name: str, names: typing.Iterable[str]) -> str:
 def _settings(config: DictConfig, root: Schema, groups: set[str]) -> Iterator[str]:
     """The root is bound to run()'s signature; a key of the user's own is welcome where something refers to it."""
     known = {name: p for name, p in inspect.signature(root).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    text = OmegaConf.to_yaml(config, resolve=False)
+    text = str(OmegaConf.to_container(config, resolve=False))  # to_yaml takes seconds for thousands of column names
     referred = set(re.findall(r"\$\{(?:[\w.]+:)?\.*(\w+)", text))
-    hints = typing.get_type_hints(root, include_extras=True)
+    annotations = hints(root)
     for name in map(str, config):
         if name in known:
-            yield from _value(config, config, name, hints[name], name)
+            yield from _value(config, config, name, annotations[name], name)
         elif name not in groups | referred:
             yield f"{name}: no setting has this name, and nothing refers to it{nearest(name, [*known, *groups])}"
     for name, parameter in known.items():
         if name not in config and parameter.default is parameter.empty:
             yield f"{name}: is missing; give {name}=…"
-    for group in sorted(groups & {"callbacks", "logger"} & set(config)):
-        for name, node in (config[group] or {}).items():
-            if name not in RESERVED and (not isinstance(node, DictConfig) or "_target_" not in list(node)):
-                yield f"{group}.{name}: {_show(node)}: give a _target_, or remove it with ~{group}.{name}"
-    for group in sorted((groups - {"callbacks", "logger"}) & set(config)):
-        node = OmegaConf.select(config, group, throw_on_resolution_failure=False)
-        if not isinstance(node, DictConfig) or "_target_" not in list(node):
-            yield f"{group}: {_show(node)}: give a _target_; a config without its groups has no options to choose from"
+    yield from _groups(config, groups)
+
+
+def _groups(config: DictConfig, groups: set[str]) -> Iterator[str]:
+    """What holds no node where the run builds one."""
+    for group in sorted(groups & set(map(str, config))):
+        node = nodes.read(config, group)
+        if node is nodes.UNREADABLE:
+            continue  # references.unreadable said so
+        if group not in nodes.MANY and not nodes.has_target(node):
+            named = "a config without its groups has no options to choose from"
+            remedy = named if isinstance(node, str) else f"{group}=NAME chooses an option with one"
+            yield f"{group}: {show(node)}: give a _target_; {remedy}"
+        elif group in nodes.MANY and not isinstance(node, DictConfig):
+            yield f"{group}: {show(node)}: give nodes by names, or choose {group}=none"
+        elif group in nodes.MANY:
+            for name in sorted({*map(str, node)} & RESERVED):
+                yield f"{group}.{name}: stands beside the nodes; it belongs into one, as {group}.NAME.{name}"
+            for name in sorted({*map(str, node)} - RESERVED):
+                one = nodes.read(node, name)
+                if one is not nodes.UNREADABLE and not nodes.has_target(one):
+                    yield f"{group}.{name}: {show(one)}: give a _target_, or remove it with ~{group}.{name}"
     for group in sorted(groups - {"optimizer", "scheduler"} - set(config)):
         yield f"{group}: is missing; give {group}=…"
 
@@ -99,15 +112,16 @@ def _node(config: DictConfig, path: str, node: DictConfig) -> Iterator[str]:
     except (Exception, SystemExit) as error:  # importing a user's own module may raise anything
         yield f"{path}._target_: {node['_target_']} cannot be imported: {type(error).__name__}: {error}{_place(error)}"
         return
+    yield from nodes.words(path, node)
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
         return  # a class written in C that tells no signature: its constructor will speak
     yield from _names(path, node, parameters)
-    hints = _hints(target)
+    annotations = hints(target)
     for name in map(str, node):
-        if name not in RESERVED and name in parameters and name in hints:
-            yield from _value(config, node, name, hints[name], join(path, name), ours=not _library(target))
+        if name not in RESERVED and name in parameters and name in annotations:
+            yield from _value(config, node, name, annotations[name], join(path, name), ours=not _library(target))
 
 
 def _names(path: str, node: DictConfig, parameters: typing.Mapping[str, inspect.Parameter]) -> Iterator[str]:
@@ -117,8 +131,9 @@ def _names(path: str, node: DictConfig, parameters: typing.Mapping[str, inspect.
     for name in stated:
         if name not in RESERVED and name not in named and not anything:
             yield f"{join(path, name)}: {target} takes no such argument{nearest(name, named)}"
-    taken = len(node["_args_"]) if "_args_" in node else 0
-    built = node.get("_partial_", False) or path in ("model", "")
+    args = nodes.read(node, "_args_")
+    taken = len(args) if isinstance(args, ListConfig) else 0
+    built = nodes.read(node, "_partial_") is True or path in ("model", *nodes.LATER)
     for name, parameter in list(named.items())[taken:]:
         if parameter.default is parameter.empty and name not in stated and not (built and name in GIVEN):
             hint = "; a partial node (_partial_: true) is given it" if name in GIVEN else f"; give {path}.{name}=…"
@@ -136,59 +151,16 @@ def _value(
         return  # references.unreadable said so
     if _holds_target(plain) or not (ours or isinstance(plain, bool | int | float | str)):
         return
-    adapter = _adapter(annotation)
-    if adapter is None:
+    problem, meant = judge(annotation, plain)
+    if not problem and meant is plain:
         return
-    problem = _judge(adapter, plain)
-    if problem is None or _judge(adapter, _tuples(plain)) is None:
+    source = origin(config, raw_of(node, name), path)
+    if not problem:
+        OmegaConf.update(config, source, meant)
         return
-    source = origin(config, node, name, path)
-    integral = _integral(plain)
-    if _judge(adapter, integral) is None or _judge(adapter, _tuples(integral)) is None:
-        OmegaConf.update(config, source, integral)
-        return
-    place, message = problem
+    place, _, message = problem.rpartition(f": {show(plain)}: ")
     also = f" (as {path})" if source != path else ""
-    yield f"{source}{place}: {_show(plain)}{also}: {message}"
-
-
-def _judge(adapter: TypeAdapter[Any], value: Any) -> tuple[str, str] | None:
-    """Where in the value, and what is wrong with it; None where nothing is.  What pydantic made of it is discarded."""
-    try:
-        adapter.validate_python(value)
-    except ValidationError as error:
-        messages = list(dict.fromkeys(e["msg"].removeprefix("Input ") for e in error.errors()))
-        place = "".join(f"[{step}]" for step in error.errors()[0]["loc"] if isinstance(step, int))
-        return place, " or ".join(messages)
-    return None
-
-
-def _integral(value: Any) -> Any:
-    """64.0 -> 64, also inside lists; anything else stays."""
-    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
-        return int(value)
-    return [_integral(item) for item in value] if isinstance(value, list) else value
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
-    try:
-        return TypeAdapter(annotation, config=STRICT)
-    except PydanticSchemaGenerationError:
-        return None
-    except PydanticUserError:  # a type that brings its own configuration
-        return TypeAdapter(annotation)
-
-
-def _hints(target: Schema) -> dict[str, Any]:
-    signed = getattr(target, "__init__") if isinstance(target, type) else target  # noqa: B009  mypy mistrusts .__init__
-    try:
-        return typing.get_type_hints(signed, include_extras=True)
-    except (NameError, TypeError, AttributeError):
-        return {}  # a library's annotation that names what only a type checker imports
+    yield f"{source}{place}: {show(plain)}{also}: {message}"
 
 
 def _place(error: BaseException) -> str:
@@ -218,19 +190,16 @@ def _constructed(config: DictConfig) -> Iterator[str]:
                 scheduler.step(*[0.0] * isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau))
     except Exception as error:  # whatever a constructor raises is the user's to read
         yield f"{name}: {config[name].get('_target_')} refused its arguments: {short(error)}"
-    for name, node in config.get("callbacks", {}).items():
+    for path, node in nodes.places(config, {"callbacks"}):
         try:
             instantiate(node)
+        except OmegaConfBaseException:
+            continue  # ${hydra:…} is known only while Hydra runs the job
         except Exception as error:
-            yield f"callbacks.{name}: {node.get('_target_')} refused its arguments: {short(error)}"
+            yield f"{path}: {node['_target_']} refused its arguments: {short(error)}"
 
 
 def _holds_target(value: Any) -> bool:
     if isinstance(value, dict):
         return "_target_" in value or any(map(_holds_target, value.values()))
     return isinstance(value, list) and any(map(_holds_target, value))
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"

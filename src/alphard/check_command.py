@@ -5,16 +5,20 @@ from pathlib import Path
 
 from alphard.compose import Refusals, compose, must_be_sound, refused
 from alphard.errors import UserError
+from alphard.hydra_seam import command_line
 
 
 def main(arguments: Sequence[str]) -> int:
     """Compose `configs/` of this folder with the overrides given, and check it whole."""
+    for argument in arguments:
+        if argument.startswith("-"):
+            raise UserError(f"{argument}: alphard check takes overrides alone, as in epochs=5")
     configs = Path("configs")
     if not (configs / "config.yaml").exists():
         raise UserError(f"configs: no configs/config.yaml in {Path.cwd()}; call alphard in the project's folder")
     try:
         must_be_sound(compose(configs, arguments))
     except Refusals as refusal:
-        raise refused(configs, arguments, refusal) from None
+        raise refused(configs, command_line(arguments), refusal) from None
     print("sound: every name, value and target of this config")
     return 0

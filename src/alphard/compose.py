@@ -1,6 +1,8 @@
 """A config composed as train.py composes it, and Hydra's refusals in words that say what would be right."""
 
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alphard.check import nearest
 from alphard.errors import UserError
+from alphard.foreign import leads_elsewhere
 from alphard.hydra_seam import BASE
 
-Refusals = (HydraException, OmegaConfBaseException, yaml.YAMLError)
-# Flags that lead to other configs than ours: there, Hydra's own words have to do.
-ELSEWHERE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
+# Hydra raises ValueError for GROUP=null, and for flags that contradict each other.
+Refusals = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
+# What other programs call a setting.
+SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "max_epochs": "epochs", "n_epochs": "epochs"}
 
 
 def compose(configs: Path, overrides: Sequence[str]) -> DictConfig:
@@ -30,77 +34,76 @@ def compose(configs: Path, overrides: Sequence[str]) -> DictConfig:
         return hydra_compose("config", list(overrides))
 
 
-def explain(configs: Path, arguments: Sequence[str], refusal: Exception) -> tuple[list[str], DictConfig | None]:
+def explain(configs: Path, line: Namespace, refusal: Exception) -> tuple[list[str], DictConfig | None]:
     """Every problem of a command line that Hydra refused, and the config without what it refused.
 
     Hydra stops at the first; here each override is tried beside those that passed, group choices first.
     """
-    if _elsewhere(arguments):
+    if leads_elsewhere(line):  # there, Hydra's own words have to do
         return [_first_line(refusal)], None
-    parsed: list[tuple[str, Override]] = []
-    problems: list[str] = []
-    for text in (a for a in arguments if not a.startswith("-")):
-        try:
-            parsed.append((text, OverridesParser.create().parse_override(text)))
-        except Refusals as error:
-            problems.append(f"{text}: {_grammar(error)}")
+    parsed, problems = _parsed(line)
     parsed.sort(key=lambda pair: not _options(configs, pair[1].key_or_group))
     passed: list[str] = []
-    sweeps = bool({"-m", "--multirun"} & {*arguments})
     for text, override in parsed:
         key, _, value = text.partition("=")
-        if override.is_sweep_override() and not sweeps:
+        if override.is_sweep_override() and not line.multirun:
             problems.append(f"{key}: {value}: several values; for a sweep add -m, for a list write {key}=[{value}]")
-        for one in _single(text, override):
+        for number, one in enumerate(_single(text, override)):
             try:
                 compose(configs, [*passed, one])
             except Refusals as error:
                 problems.append(_translate(configs, one, override, error, passed))
             else:
-                passed.append(one) if one == next(_single(text, override)) else None
+                passed += [one] if number == 0 else []
     try:
         rest = compose(configs, passed)
     except Refusals:
-        return problems or [_first_line(refusal)], None
-    return problems or [_first_line(refusal)], rest
+        rest = None
+    return list(dict.fromkeys(problems)) or [_first_line(refusal)], rest
 
 
-def check_sweep(configs: Path, arguments: Sequence[str]) -> None:
+def check_sweep(configs: Path, line: Namespace) -> None:
     """Check a multirun's values before its first job trains: each once, beside the first values of the other keys.
 
-    Raises UserError with all problems.  What Hydra itself refuses is left to it; of a long list both ends are checked.
+    Raises UserError with all problems.  Of a long list both ends are checked; intervals are their sweeper's to judge.
     """
-    if _elsewhere(arguments):
+    parsed, problems = _parsed(line)
+    whole = any(override.is_sweep_override() and not override.is_discrete_sweep() for _, override in parsed)
+    if problems or whole or leads_elsewhere(line):
         return
-    parser = OverridesParser.create()
+    jobs = [_ends(list(_single(text, override))) for text, override in parsed]
+    first = [values[0] for values in jobs]
     try:
-        parsed = [(text, parser.parse_override(text)) for text in arguments if not text.startswith("-")]
-        jobs = [_ends(list(_single(text, override))) for text, override in parsed]
-        problems: list[str] = []
-        first = [values[0] for values in jobs]
         for at, values in enumerate(jobs):
             for value in values:
                 try:
                     must_be_sound(compose(configs, [*first[:at], value, *first[at + 1 :]]))
                 except UserError as error:
                     problems += error.problems
-    except Refusals:
-        return
+    except Refusals as refusal:
+        raise refused(configs, line, refusal) from None
     if problems:
         raise UserError(*dict.fromkeys(problems))
+
+
+def _parsed(line: Namespace) -> tuple[list[tuple[str, Override]], list[str]]:
+    """The overrides that Hydra can read, and what is wrong with the others."""
+    parser, parsed, problems = OverridesParser.create(), [], []
+    for text in line.overrides:
+        try:
+            parsed.append((text, parser.parse_override(text)))
+        except Refusals as error:
+            problems.append(f"{text}: {_grammar(text, error)}")
+    return parsed, problems
 
 
 def _ends(values: list[str], most: int = 16) -> list[str]:
     return values if len(values) <= 2 * most else [*values[:most], *values[-most:]]
 
 
-def _elsewhere(arguments: Sequence[str]) -> bool:
-    return any(a.split("=")[0] in ELSEWHERE for a in arguments)
-
-
-def refused(configs: Path, arguments: Sequence[str], refusal: Exception) -> UserError:
+def refused(configs: Path, line: Namespace, refusal: Exception) -> UserError:
     """What Hydra refused, together with everything else that is wrong with the config."""
-    problems, rest = explain(configs, arguments, refusal)
+    problems, rest = explain(configs, line, refusal)
     said = {problem.split(":")[0].split("=")[0] for problem in problems}
     try:
         if rest is not None:
@@ -139,15 +142,40 @@ def _translate(configs: Path, text: str, override: Override, error: Exception, p
         return f"{key}: there is no option {value}{nearest(value, options) or '.'} The options are {', '.join(options)}"
     message = str(error) + str(error.__cause__ or "")
     if "is not in struct" in message or "No match in the defaults list" in message or "Could not override" in message:
-        known = list(paths(compose(configs, passed)))
-        # A misspelt last word is nearer to its siblings than to all paths.
-        siblings = [path for path in known if path.rpartition(".")[0] == key.rpartition(".")[0]]
-        hint = nearest(key, siblings) or nearest(key, known)
-        parent = OmegaConf.select(compose(configs, passed), key.rpartition(".")[0] or "nothing")
-        if not hint and isinstance(parent, DictConfig) and "_target_" in parent:
-            hint = f"; +{text} adds it, where {parent._target_} takes it"
-        return f"{key}: no such key{hint or '; --cfg job shows them all'}"
+        return f"{key}: no such key{_meant(configs, text, key, compose(configs, passed))}"
     return f"{text}: {_first_line(error)}"
+
+
+def _meant(configs: Path, text: str, key: str, config: DictConfig) -> str:
+    """The key that a misspelt one may have been, or how it is added."""
+    known, (parent, dot, last) = list(paths(config)), key.rpartition(".")
+    # `dropout` is model.net.dropout; and a misspelt last word is nearer to its siblings than to all paths.
+    deeper = [path for path in known if path.startswith(f"{parent}{dot}") and path.endswith(f".{last}")]
+    exact = [SHORT[key]] if SHORT.get(key) in known else deeper
+    siblings = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == parent]
+    meant = exact[:3] or [f"{parent}{dot}{name}" for name in get_close_matches(last, siblings, n=1)]
+    if not exact and (elsewhere := _option_with(configs, text, key)):
+        return elsewhere
+    if meant:
+        return f"; did you mean `{'` or `'.join(meant)}`?"
+    node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else None
+    if isinstance(node, DictConfig) and "_target_" in list(node):
+        return f"; +{text} adds it, where {node._target_} takes it"
+    return nearest(key, known) or "; --cfg job shows them all"
+
+
+def _option_with(configs: Path, text: str, key: str) -> str:
+    """Of `data.path`, the options of `data` that have a `path`."""
+    group, _, rest = key.partition(".")
+    names = []
+    for option in _options(configs, group) if rest else []:
+        try:
+            found = OmegaConf.load(configs / group / f"{option}.yaml")
+        except (OSError, *Refusals):
+            continue
+        if rest in paths(found):
+            names.append(option)
+    return f"; {' or '.join(f'{group}={name}' for name in names)} has it: {group}={names[0]} {text}" if names else ""
 
 
 def _options(configs: Path, group: str) -> list[str]:
@@ -157,7 +185,9 @@ def _options(configs: Path, group: str) -> list[str]:
     return sorted(path.stem for path in (configs / group).glob("*.yaml"))
 
 
-def _grammar(error: Exception) -> str:
+def _grammar(text: str, error: Exception) -> str:
+    if "=" not in text and not text.startswith("~"):
+        return f"is no override; write key=value, as in seed=1, or ~{text} to leave it out"
     remedy = "quote a value that holds , = : ( ) [ ] { } or blanks twice: 'key=\"a, b\"'"
     return f"Hydra cannot read this: {_first_line(error)}; {remedy}"
 

@@ -1,12 +1,15 @@
 """Hydra's own multirun: where each job's artifacts go, and one table of all jobs at the end."""
 
+import atexit
 import os
 import re
 import sys
+from argparse import Namespace
 from itertools import pairwise
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -18,6 +21,12 @@ def folder_of_job(output_dir: str | None) -> str | None:
     if parent is None or not in_multirun():
         return output_dir
     return f"{parent.rstrip('/')}/trials/{HydraConfig.get().job.num}"
+
+
+def searches(line: Namespace) -> bool:
+    """Whether a command line chooses a search, rather than showing what that would be."""
+    shows = any(getattr(line, flag, None) for flag in ("cfg", "info", "help", "hydra_help", "shell_completion"))
+    return not shows and any(re.fullmatch(r"\+{0,2}search=(?!null$).+", word) for word in line.overrides)
 
 
 def in_multirun() -> bool:
@@ -40,20 +49,34 @@ class Summary(Callback):
 
     def __init__(self) -> None:
         self.jobs: list[tuple[dict[str, str], Any]] = []
+        self.swept: set[str] = set()
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        atexit.register(self.conclude)  # a signal ends Hydra's multirun before it comes to its end
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        self.swept = {str(each.input_line).partition("=")[0] for each in overrides if each.is_sweep_override()}
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
         said = dict(str(text).partition("=")[::2] for text in config.hydra.overrides.task)
         self.jobs.append((said, job_return))
+        if in_multirun() and job_return._return_value is None:  # train.py has told the error
+            values = " ".join(f"{key}={value}" for key, value in said.items() if key in self.swept)
+            print(f"  in job {config.hydra.job.num} ({values})", file=sys.stderr, flush=True)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        atexit.unregister(self.conclude)
+        self.conclude()
+
+    def conclude(self) -> None:
+        """Print the table of the jobs that have ended."""
         from rich.table import Table
 
-        from alphard.progress import show
+        from alphard import tables
 
         if not self.jobs:
             return
         keys = dict.fromkeys(key for said, _ in self.jobs for key in said)
-        swept = [key for key in keys if len({said.get(key) for said, _ in self.jobs}) > 1]
+        swept = [key for key in keys if key in self.swept or len({said.get(key) for said, _ in self.jobs}) > 1]
         names = ["validation_loss", "validation_accuracy"]
         objective = self.jobs[0][1].cfg.get("objective")
         table = Table("job", *swept, *(names if objective in names else [*names, objective]), "epochs")
@@ -69,6 +92,6 @@ class Summary(Callback):
             else:
                 row += ["failed", *[""] * (len(table.columns) - len(row) - 1)]
             table.add_row(*row)
-        show(table)
+        tables.show(table)
         if parent:
             print(f"artifacts: {parent}/<job>")

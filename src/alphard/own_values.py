@@ -1,5 +1,6 @@
 """Data as the config's own value would have it: beside a string it stays text, beside an int 64.0 is 64."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -63,6 +64,8 @@ class OwnValues:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
+                if {"--config-path", "--config-dir"} & {*self.flags} and os.environ.get("ALPHARD_SEALED") == "1":
+                    return OmegaConf.create()  # train.py will refuse these; a sealed container reads no other configs
                 with initialize_config_dir(self._folder(), **BASE):
                     name = self.flags.get("--config-name") or "config"
                     return compose(name, self._choices(), return_hydra_config=True)

@@ -17,16 +17,18 @@ DEEPEST = 40  # dots in a path: what is deeper goes round in circles by a resolv
 REFERENCE = re.compile(r"\$\{[^${}: ]+\}")  # a value that is another node's, and no resolver's
 
 
-def walk(node: Node, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Every value, as its path, the node that holds it, and its key there.
+def walk(node: Node, path: str) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Every value, as its path, the node that holds it, its key there, and the value as it is written.
 
     What a reference leads to is met where it stands; what a resolver makes (oc.create) stands nowhere else.
     """
     if path.count(".") > DEEPEST:
         raise RecursionError
-    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
-        yield join(path, key), node, key
-        if OmegaConf.is_missing(node, key) or REFERENCE.fullmatch(str(raw_of(node, key))):
+    # Once a node, not once a key: data.drop may name thousands of columns.
+    raws: Any = OmegaConf.to_container(node, resolve=False)
+    for key in range(len(raws)) if isinstance(raws, list) else list(raws):
+        yield join(path, key), node, key, raws[key]
+        if raws[key] == "???" or _refers(raws[key]):
             continue
         try:
             child = node[key]
@@ -40,7 +42,7 @@ def walk(node: Node, path: str) -> Iterator[tuple[str, Any, Any]]:
 
 def unreadable(config: DictConfig) -> Iterator[str]:
     """What is `???` still, a value that only the user knows; and what refers to nothing."""
-    for path, node, key in walk(config, ""):
+    for path, node, key, raw in walk(config, ""):
         try:
             if OmegaConf.is_missing(node, key):
                 yield f"{path}: is missing; give {path}=…"
@@ -50,23 +52,38 @@ def unreadable(config: DictConfig) -> Iterator[str]:
             pass  # the missing value itself is named
         except OmegaConfBaseException as error:
             # hydra: is known only while Hydra runs the job; what another key refers to is said there.
-            if "${hydra:" not in str(raw_of(node, key)) and origin(config, node, key, path) == path:
-                yield f"{path}: {raw_of(node, key)}: {short(error)}"
+            if "${hydra:" not in str(raw) and f"{path}.".startswith(f"{origin(config, raw, path)}."):
+                yield f"{path}: {raw}: {short(error)}"
 
 
-def origin(config: DictConfig, node: Node, key: Any, path: str) -> str:
-    """The setting that the user typed: where the references that begin here end."""
+def origin(config: DictConfig, raw: Any, path: str) -> str:
+    """The setting that the user typed: where the references that begin at `path`, written as `raw`, end."""
     passed = [path]
-    while REFERENCE.fullmatch(str(raw := raw_of(node, key))):
-        parent, _, key = raw[2:-1].rpartition(".")
+    while _refers(raw):
+        place = _absolute(raw[2:-1], passed[-1])
+        parent, _, key = place.rpartition(".")
         holder = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
         if not isinstance(holder, DictConfig) or key not in list(holder):
             break
-        if raw[2:-1] in passed:  # a ring, whose members have no other origin
-            return str(raw[2:-1])
-        node = holder
-        passed.append(raw[2:-1])
+        if place in passed:  # a ring, whose members have no other origin
+            return place
+        raw = raw_of(holder, key)
+        passed.append(place)
     return passed[-1]
+
+
+def _absolute(place: str, at: str) -> str:
+    """Where a reference that stands at `at` leads; each dot that it begins with is one node up."""
+    name = place.lstrip(".")
+    if name == place:
+        return place
+    for _ in range(len(place) - len(name)):
+        at = at[: at.rfind("[")] if at.endswith("]") else at.rpartition(".")[0]
+    return join(at, name)
+
+
+def _refers(raw: object) -> bool:
+    return isinstance(raw, str) and REFERENCE.fullmatch(raw) is not None
 
 
 def raw_of(node: Node, key: Any) -> Any:

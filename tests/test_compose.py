@@ -1,0 +1,90 @@
+"""What Hydra refuses, in words that say what would be right."""
+
+from pathlib import Path
+
+import pytest
+
+from alphard.compose import Refusals, check_sweep, compose, refused
+from alphard.errors import UserError
+from alphard.hydra_seam import command_line
+from tests.conftest import ROOT, run_train
+
+pytestmark = pytest.mark.hydra
+
+CONFIGS = ROOT / "configs"
+
+
+def said(*words: str) -> list[str]:
+    """The problems of a command line that Hydra refuses."""
+    line = command_line(words)
+    with pytest.raises(Refusals) as refusal:
+        compose(CONFIGS, line.overrides)
+    return list(refused(CONFIGS, line, refusal.value).problems)
+
+
+@pytest.mark.parametrize(
+    ("word", "problem"),
+    [
+        ("lr=0.1", "lr: no such key; did you mean `learning_rate`?"),
+        ("dropout=0.1", "dropout: no such key; did you mean `model.net.dropout`?"),
+        ("hidden=[3]", "hidden: no such key; did you mean `model.net.hidden`?"),
+        ("model.hidden=[3]", "model.hidden: no such key; did you mean `model.net.hidden`?"),
+        ("model.net.drpout=0.1", "model.net.drpout: no such key; did you mean `model.net.dropout`?"),
+        ("epoch=3", "epoch: no such key; did you mean `epochs`?"),
+        ("data.path=x.csv", "data.path: no such key; data=csv has it: data=csv data.path=x.csv"),
+        ("optimizer.momentum=0.9", "optimizer.momentum: no such key; optimizer=sgd has it: optimizer=sgd optimizer."),
+        ("trainer.foo=3", "trainer.foo: no such key; +trainer.foo=3 adds it, where pytorch_lightning.Trainer takes it"),
+        ("zzz=3", "zzz: no such key; --cfg job shows them all"),
+        ("optimizer=null", "optimizer: there is no option null. The options are adam, adamw, sgd"),
+        ("foo", "foo: is no override; write key=value, as in seed=1"),
+    ],
+)
+def test_the_key_that_was_meant_is_said(word: str, problem: str) -> None:
+    (one,) = said(word)
+    assert one.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("words", "problems"),
+    [
+        (["learning_rat=1,2"], ["learning_rat: no such key; did you mean `learning_rate`?"]),
+        (
+            ["optimizer=adam,sdg"],
+            ["optimizer: there is no option sdg; did you mean `sgd`? The options are adam, adamw, sgd"],
+        ),
+        (["seed=0,a"], ["seed: 'a': should be a valid integer"]),
+        (["+foo=1,2"], ["foo: no setting has this name, and nothing refers to it"]),
+        (["seed=0,1", "learning_rat=1,2"], ["learning_rat: no such key; did you mean `learning_rate`?"]),
+    ],
+)
+def test_a_sweeps_mistakes_are_said_once_before_it_begins(words: list[str], problems: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        check_sweep(CONFIGS, command_line(["-m", *words]))
+    assert list(caught.value.problems) == problems
+
+
+def test_a_sweep_that_is_sound_or_an_interval_passes() -> None:
+    check_sweep(CONFIGS, command_line(["-m", "seed=0,1", "optimizer=adam,sgd"]))
+    check_sweep(CONFIGS, command_line(["-m", "learning_rate=interval(0,1)"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (
+            ["--cfg", "job", "-m"],
+            "Only one of --run, --multirun, --cfg, --info and --shell_completion can be specified",
+        ),
+        (["--resolve"], "The --resolve flag can only be used"),
+        (["--nonsense"], "unrecognized arguments: --nonsense; --hydra-help lists"),
+        (["-patience=3"], "-patience=3: train.py speaks Hydra's syntax, patience=3"),
+        (["-m", "learning_rat=1,2"], "learning_rat: no such key"),
+        (["optimizer=null"], "optimizer: there is no option null"),
+    ],
+)
+def test_train_py_says_one_line_and_leaves_nothing(words: list[str], problem: str, tmp_path: Path) -> None:
+    done = run_train(tmp_path, *words)
+    assert done.status == 2
+    assert done.err.startswith(f"error: {problem}")
+    assert len(done.err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
