@@ -121,6 +121,7 @@ def main() -> int:
             sys.argv[at:at] = [word for word in OF_A_RUN if word not in sys.argv]
         if multirun.searches(line):
             sys.argv += ["--multirun"] * (not line.multirun)
+            line.multirun = True
         elif line.multirun:
             from alphard.compose import check_sweep
 

@@ -163,7 +163,7 @@ def test_a_runs_own_hydra_folder_passes_unless_it_is_asked_for_hydras_node(tmp_p
 
 def test_a_folder_too_large_to_look_through_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "MOST_YAML", 3)
-    folder = fill(tmp_path / "theirs", {f"{number}.yaml": "{}" for number in range(5)})
+    folder = fill(tmp_path / "theirs", {f"{number}.yaml": "defaults: []" for number in range(5)})
     (problem,) = said_of(f"--config-path={folder}")
     assert "name a folder of configs alone" in problem
 

@@ -59,7 +59,7 @@ def test_a_local_config_is_taken_where_there_is_one(tmp_path: Path) -> None:
 
 
 def test_lightning_is_silent_and_a_users_warning_is_not(tmp_path: Path) -> None:
-    names = "\n".join(f"name{i},{i % 2},{i}" for i in range(60))
+    names = "\n".join(f"name{i},{i % 2},{i}.5" for i in range(60))
     (tmp_path / "rows.csv").write_text(f"name,label,x\n{names}\n")
     done = run_train(tmp_path, "data=csv", "data.path=rows.csv", "data.target=label", "epochs=1", cold=True)
     assert done.status == 0, done.err

@@ -6,6 +6,7 @@ from pathlib import Path
 from alphard.compose import Refusals, compose, must_be_sound, refused
 from alphard.errors import UserError
 from alphard.hydra_seam import command_line
+from alphard.multirun import searches
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -16,9 +17,20 @@ def main(arguments: Sequence[str]) -> int:
     configs = Path("configs")
     if not (configs / "config.yaml").exists():
         raise UserError(f"configs: no configs/config.yaml in {Path.cwd()}; call alphard in the project's folder")
+    line = command_line(arguments)
+    line.multirun = searches(line)
     try:
-        must_be_sound(compose(configs, arguments))
+        print(f"sound: every name, value and target of this config{_sound(configs, arguments, line.multirun)}")
     except Refusals as refusal:
-        raise refused(configs, command_line(arguments), refusal) from None
-    print("sound: every name, value and target of this config")
+        raise refused(configs, line, refusal) from None
     return 0
+
+
+def _sound(configs: Path, arguments: Sequence[str], searched: bool) -> str:
+    """What else is sound, once all of it is."""
+    if not searched:
+        must_be_sound(compose(configs, arguments))
+        return ""
+    from alphard.search.command import check
+
+    return f", and of {check(configs, arguments)} dimensions to search"

@@ -20,6 +20,16 @@ SUBCOMMANDS = {
         "check a config whole, without training",
         "alphard check data=breast_cancer epochs=5",
     ),
+    "results": (
+        "alphard.search.results_command",
+        "show what a search found: a sorted table, trials.csv, the best as an experiment",
+        "alphard results studies/mlp",
+    ),
+    "retrain": (
+        "alphard.search.retrain_command",
+        "train a search's best on fresh seeds, then open the test split once",
+        "alphard retrain studies/mlp seeds=5",
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from alphard.check import nearest
@@ -40,7 +40,7 @@ def explain(configs: Path, line: Namespace, refusal: Exception) -> tuple[list[st
     Hydra stops at the first; here each override is tried beside those that passed, group choices first.
     """
     if leads_elsewhere(line):  # there, Hydra's own words have to do
-        return [_first_line(refusal)], None
+        return [first_line(refusal)], None
     parsed, problems = _parsed(line)
     parsed.sort(key=lambda pair: not _options(configs, pair[1].key_or_group))
     passed: list[str] = []
@@ -48,6 +48,8 @@ def explain(configs: Path, line: Namespace, refusal: Exception) -> tuple[list[st
         key, _, value = text.partition("=")
         if override.is_sweep_override() and not line.multirun:
             problems.append(f"{key}: {value}: several values; for a sweep add -m, for a list write {key}=[{value}]")
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            continue  # an interval is its sweeper's to judge
         for number, one in enumerate(_single(text, override)):
             try:
                 compose(configs, [*passed, one])
@@ -59,7 +61,7 @@ def explain(configs: Path, line: Namespace, refusal: Exception) -> tuple[list[st
         rest = compose(configs, passed)
     except Refusals:
         rest = None
-    return list(dict.fromkeys(problems)) or [_first_line(refusal)], rest
+    return list(dict.fromkeys(problems)) or [first_line(refusal)], rest
 
 
 def check_sweep(configs: Path, line: Namespace) -> None:
@@ -107,7 +109,7 @@ def refused(configs: Path, line: Namespace, refusal: Exception) -> UserError:
     said = {problem.split(":")[0].split("=")[0] for problem in problems}
     try:
         if rest is not None:
-            must_be_sound(rest)
+            must_be_sound(of_one_run(rest))
     except UserError as error:
         # What could not be read is not missing as well.
         problems += [problem for problem in error.problems if problem.split(":")[0] not in said]
@@ -143,7 +145,7 @@ def _translate(configs: Path, text: str, override: Override, error: Exception, p
     message = str(error) + str(error.__cause__ or "")
     if "is not in struct" in message or "No match in the defaults list" in message or "Could not override" in message:
         return f"{key}: no such key{_meant(configs, text, key, compose(configs, passed))}"
-    return f"{text}: {_first_line(error)}"
+    return f"{text}: {first_line(error)}"
 
 
 def _meant(configs: Path, text: str, key: str, config: DictConfig) -> str:
@@ -189,10 +191,11 @@ def _grammar(text: str, error: Exception) -> str:
     if "=" not in text and not text.startswith("~"):
         return f"is no override; write key=value, as in seed=1, or ~{text} to leave it out"
     remedy = "quote a value that holds , = : ( ) [ ] { } or blanks twice: 'key=\"a, b\"'"
-    return f"Hydra cannot read this: {_first_line(error)}; {remedy}"
+    return f"Hydra cannot read this: {first_line(error)}; {remedy}"
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What Hydra, OmegaConf or YAML said, as one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"{error.problem_mark.name}:{error.problem_mark.line + 1}: {error.problem}"
     cause = error.__cause__
@@ -200,6 +203,15 @@ def _first_line(error: BaseException) -> str:
     if isinstance(cause, OmegaConfBaseException):
         lines += [line for line in str(cause).strip().split("\n") if line.strip()][:1]
     return "; ".join(line.strip() for line in lines[:2]) or type(error).__name__
+
+
+def of_one_run(config: DictConfig) -> DictConfig:
+    """The config of one of a search's runs, in place: its objective is the search's, the test split stays sealed."""
+    with open_dict(config):
+        search = config.pop("search", None)
+        if search is not None:
+            config.objective, config.score_test = search.objective, False
+    return config
 
 
 def must_be_sound(config: DictConfig) -> None:

@@ -29,7 +29,10 @@ CHOICE = re.compile(r"(?:optional\s+|override\s+)*/?hydra/(?:job_logging|hydra_l
 _NAME = r"(?:[\w.-]|\$\{[\w./@-]+\})+(?:/(?:[\w.-]|\$\{[\w./@-]+\})+)*"
 ENTRY = re.compile(rf"(?:optional\s+|override\s+)*/?{_NAME}(?:@[\w.]+)?")
 OPTION = re.compile(_NAME)
-MOST, MOST_YAML = 50_000, 2_000  # directory entries and YAML files in a folder: what is larger holds more than configs
+# What YAML that reaches hydra, or another file, must have in it: the word, or a way to spell it otherwise.
+SUSPECT = re.compile(r"hydra|defaults|[\\!]", re.IGNORECASE)
+# Directory entries, and files to parse, in a folder: what has more is no folder of configs, nor a study of its trials.
+MOST, MOST_YAML = 500_000, 2_000
 REMEDY = "can run code before the config is checked; leave it out, or look at it and put it into configs/"
 
 
@@ -88,15 +91,24 @@ def _folder(said: str, folder: Path, configs: Path, primary: str) -> Iterator[st
         for name in sorted(files):
             if not name.lower().endswith((".yaml", ".yml")):
                 continue
-            yamls += 1
             path = Path(here, name)
             relative = path.relative_to(folder)
+            if "hydra" not in relative.parts and not _suspect(path):
+                continue
+            yamls += 1
             # Beside a run's config.yaml Hydra may have left its own node, which only its name would bring in.
             if relative != Path("hydra.yaml") or primary in ("hydra", "hydra.yaml"):
                 yield from (f"{said}: {relative}: {why}" for why in _file(path, relative, configs))
         if entries > MOST or yamls > MOST_YAML:
-            yield f"{said}: holds more than {MOST} files or {MOST_YAML} YAML files; name a folder of configs alone"
+            yield f"{said}: holds more than {MOST} files, or {MOST_YAML} configs; name a folder of configs alone"
             return
+
+
+def _suspect(path: Path) -> bool:
+    try:
+        return SUSPECT.search(path.read_text(encoding="utf-8", errors="replace")) is not None
+    except OSError:
+        return False  # what cannot be read here, Hydra cannot read
 
 
 def _file(path: Path, relative: Path, configs: Path) -> Iterator[str]:

@@ -1,0 +1,79 @@
+"""The configs of a study's trials: composed once for each combination of group choices, values set after."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from alphard import literals
+from alphard.compose import of_one_run
+from alphard.hydra_seam import BASE
+from alphard.search.space import Categorical, Dimension, Space
+
+ABSENT = "\0"  # no config holds it
+
+
+@dataclass
+class Configs:
+    """Where a study's configs lie and what its command line says of all trials.
+
+    folder:    of the primary config, called `name`.
+    extra:     folders that --config-dir added.
+    overrides: the command line's, without those that the space took.
+    groups:    the dimensions that choose a group's option.
+    """
+
+    folder: str
+    name: str
+    extra: tuple[str, ...]
+    overrides: tuple[str, ...]
+    groups: frozenset[str] = frozenset()
+    _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_composed": {}}
+
+    def compose(self, *overrides: str, hydra: bool = False) -> DictConfig:
+        """The config of the command line and `overrides`; raises what Hydra raises."""
+        GlobalHydra.instance().clear()
+        paths = ", ".join(literals.write(f"file://{Path(path).absolute()}") for path in self.extra)
+        search_path = [f"hydra.searchpath=[{paths}]"] if self.extra else []
+        with initialize_config_dir(str(Path(self.folder).absolute()), **BASE):
+            return compose(self.name, [*search_path, *self.overrides, *overrides], return_hydra_config=hydra)
+
+    def trial(self, space: Space, chosen: Mapping[str, Any]) -> DictConfig:
+        """The config that a trial trains, without `search`: what `python train.py` would make of these values.
+
+        Raises what Hydra raises for an option that no group has, and OmegaConf for a key that is not there.
+        """
+        choices = tuple(f"{key}={value}" for key, value in chosen.items() if key in self.groups)
+        if choices not in self._composed:
+            self._composed[choices] = self.compose(*choices)
+        config = copy.deepcopy(self._composed[choices])
+        for key, value in space.values({k: v for k, v in chosen.items() if k not in self.groups}).items():
+            OmegaConf.update(config, key, value)  # merges a dict and replaces a list, as an override does
+        return of_one_run(config)
+
+    def own(self, dimension: Dimension) -> Any:
+        """The config's own value of a dimension's key; ABSENT where there is none."""
+        return OmegaConf.select(self.trial(Space(()), {}), dimension.key, default=ABSENT)
+
+
+def group_choices(config: DictConfig) -> dict[str, Any]:
+    """Each config group's option, of a config composed with its hydra node."""
+    choices: dict[str, Any] = OmegaConf.to_container(config.hydra.runtime.choices)  # type: ignore[assignment]
+    return {key: value for key, value in choices.items() if not key.startswith("hydra/")}
+
+
+def existing(space: Space, dimension: Dimension) -> dict[str, Any]:
+    """The choices with which a dimension exists."""
+    if dimension.when is None:
+        return {}
+    parent = space[dimension.when.parent]
+    assert isinstance(parent, Categorical), "a condition's parent is a choice"
+    return existing(space, parent) | {parent.key: dimension.when.choice}

@@ -1,0 +1,202 @@
+"""Trials in processes on this machine: asynchronous, each free process gets the next suggestion at once."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from omegaconf import DictConfig
+from optuna.trial import TrialState
+
+from alphard.errors import TrainingError, UserError
+from alphard.search.study import Study, Trial
+from alphard.search.worker import Done, Job, Report, Setup
+
+TICK = 0.5  # seconds between two looks at the clock, at other processes, and at the table
+DEATHS = 2  # of one trial's process, without a word: then the trial has failed
+
+
+class View(Protocol):
+    """Who shows how a search goes."""
+
+    def begin(self, trial: Trial) -> None:
+        """A worker took the trial."""
+
+    def reported(self, trial: Trial, step: int, value: float) -> None:
+        """The trial finished an epoch."""
+
+    def ended(self, trial: Trial, state: TrialState, value: float | None, about: dict[str, Any]) -> None:
+        """The trial is told."""
+
+    def tick(self) -> None:
+        """Some time has passed."""
+
+
+class Worker:
+    """One process, and the trial that it trains.
+
+    device: its CUDA_VISIBLE_DEVICES; None leaves the environment's.
+    """
+
+    def __init__(self, setup: Setup, device: str | None, threads: int) -> None:
+        self.trial: Trial | None = None
+        self.words = tempfile.TemporaryFile()  # noqa: SIM115  what it says outside any trial, kept while it lives
+        environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        if device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = device
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # In a session of its own, so that Ctrl-C in the terminal reaches the search alone.
+            self.process = subprocess.Popen(  # noqa: S603  the command is ours
+                [sys.executable, "-P", "-c", "from alphard.search import worker; worker.main()", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=self.words,
+                stderr=self.words,
+            )
+        self.connection = Connection(ours.detach())
+        self.send(setup)
+
+    def send(self, said: object) -> None:
+        """Hand something over; a worker that is gone already is noticed when it is listened to."""
+        with contextlib.suppress(OSError):
+            self.connection.send(said)
+
+    def end(self) -> str:
+        """End the process, whatever it does; returns, the first time, how it ended, and its last words."""
+        if self.words.closed:
+            return ""
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+        with self.words as file:
+            file.seek(0)
+            lines = file.read().decode(errors="replace").strip().splitlines()
+        return f"status {self.process.returncode}{f', {lines[-1]!r}' if lines else ''}"
+
+
+class Workers:
+    """The workers of one study, at most one for each of `trials`; ended with the block."""
+
+    def __init__(self, setup: Setup, base: DictConfig, trials: int) -> None:
+        self.setup = setup
+        self.devices = _devices(base)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        # Two workers that share a core wait for each other at every step.
+        self.threads = base.get("threads") or max(1, cores // setup.settings.parallel)
+        self.workers = [self._worker(number) for number in range(min(setup.settings.parallel, trials))]
+        self.idle_deaths = 0
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self.workers:
+            worker.end()
+
+    def _worker(self, number: int) -> Worker:
+        device = self.devices[number % len(self.devices)] if self.devices else None
+        return Worker(self.setup, device, self.threads)
+
+    def probe(self) -> None:
+        """Raise UserError with all that every trial would fail by."""
+        first = self.workers[0]
+        first.send(Job(None, {}, self.threads))
+        try:
+            done: Done = first.connection.recv()
+        except (EOFError, OSError):
+            raise TrainingError(f"search: the worker ended before the first trial, {first.end()}") from None
+        if done.error:
+            raise UserError(*done.error.split("\n"))
+
+    def search(self, study: Study, view: View, may_begin: Callable[[], bool]) -> None:
+        """Train until no trial waits, or none may begin and none runs; TrainingError where too many failed."""
+        try:
+            while self._busy(study, view, may_begin()):
+                ready = wait([worker.connection for worker in self.workers], TICK)
+                for number, worker in enumerate(self.workers):
+                    if worker.connection in ready:
+                        self._hear(study, view, number, worker)
+                study.renew()
+                view.tick()
+        finally:
+            for worker in self.workers:
+                if worker.trial is not None:
+                    worker.end()
+                    study.give_back(worker.trial, worker.trial.deaths)
+
+    def _busy(self, study: Study, view: View, may_begin: bool) -> bool:
+        """Give every free worker a trial; whether anything is left to wait for."""
+        study.must_not_fail_more()
+        for worker in self.workers if may_begin else ():
+            if worker.trial is None:
+                worker.trial = study.take()
+                if worker.trial is None:
+                    break
+                worker.send(Job(worker.trial.number, worker.trial.chosen, self.threads))
+                view.begin(worker.trial)
+        if any(worker.trial for worker in self.workers):
+            return True
+        # Other processes may still train; what they leave, if they die, is ours to do.
+        study.recover()
+        return may_begin and bool(study.left())
+
+    def _hear(self, study: Study, view: View, number: int, worker: Worker) -> None:
+        try:
+            said = worker.connection.recv()
+        except (EOFError, OSError):
+            self._died(study, view, number)
+            return
+        trial = worker.trial
+        assert trial is not None, "a worker speaks of its trial alone"
+        if isinstance(said, Report):
+            worker.send(study.report(trial, said.step, said.value))
+            view.reported(trial, said.step, said.value)
+        else:
+            worker.trial = None
+            _tell(study, view, trial, said)
+
+    def _died(self, study: Study, view: View, number: int) -> None:
+        """A worker without a last word: its trial is tried once more, by a new worker."""
+        worker = self.workers[number]
+        trial, how = worker.trial, worker.end()
+        worker.trial = None
+        if trial is None:
+            self.idle_deaths += 1
+            if self.idle_deaths > DEATHS:
+                raise TrainingError(f"search: workers end without a trial, {how}")
+        elif trial.deaths + 1 < DEATHS:
+            study.give_back(trial, trial.deaths + 1)
+        else:
+            error = f"its process ended {DEATHS} times without a word, the last time with {how}"
+            _tell(study, view, trial, Done(None, False, error, {}))
+        self.workers[number] = self._worker(number)
+
+
+def _tell(study: Study, view: View, trial: Trial, done: Done) -> None:
+    state = TrialState.PRUNED if done.pruned else TrialState.FAIL if done.error else TrialState.COMPLETE
+    about = done.about | ({"error": done.error} if done.error else {})
+    value = trial.reported[max(trial.reported)] if done.pruned and trial.reported else done.value
+    study.tell(trial, state, value, about)
+    view.ended(trial, state, value, about)
+
+
+def _devices(base: DictConfig) -> list[str]:
+    """The GPUs that may be used, without the seconds that importing torch takes."""
+    if base.trainer.get("accelerator") == "cpu":
+        return []
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [device for device in given.split(",") if device.strip()]
+    return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]

@@ -1,0 +1,128 @@
+"""What a study found: its trials, sorted, as rows and as a pandas DataFrame."""
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import yaml
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+
+from alphard.errors import UserError
+from alphard.search import grammar
+from alphard.search.configs import Configs
+from alphard.search.space import Categorical
+from alphard.search.study import storage_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+ABOUT = "study.yaml"
+ORDER = {TrialState.COMPLETE: 0, TrialState.PRUNED: 1, TrialState.RUNNING: 2, TrialState.FAIL: 3}
+Row = dict[str, Any]
+BEFORE, AFTER = ("trial", "state"), ("stopped_epoch", "seconds", "error")
+OTHERS = (*BEFORE, "near_best", *AFTER)  # columns that are neither the objective nor a dimension
+
+
+def table(folder: str | Path) -> "DataFrame":
+    """One row a trial that began, the best first: trial, state, objective, every dimension, stopped_epoch, seconds.
+
+    near_best says which the noise of the validation rows alone could have put behind the best: at most one standard
+    error of the best's accuracy, sqrt(p (1 - p) / rows), away; empty for another kind of objective.
+    """
+    import pandas as pd
+
+    _, found, columns = rows(Path(folder))
+    return pd.DataFrame(found, columns=columns)
+
+
+def rows(folder: Path) -> tuple[dict[str, Any], list[Row], list[str]]:
+    """What `table` shows, and before it what a study's folder says of it."""
+    said, trials = load(folder)
+    search = said["search"]
+    space = grammar.read(search["space"], grammar.of_space(search["space"], said["overrides"]))
+    objective, sign = search["objective"], -1 if search["direction"] == "maximize" else 1
+    began = [trial for trial in trials if trial.state in ORDER]
+    began.sort(key=lambda t: (ORDER[t.state], math.inf if t.value is None else sign * t.value, t.number))
+    best = began[0] if began and began[0].state == TrialState.COMPLETE else None
+    noise = binomial_error(float(best.value or 0), best.user_attrs.get("val_rows"), objective) if best else None
+    found = []
+    for trial in began:
+        near = noise is not None and trial.state == TrialState.COMPLETE and _gap(trial, began[0]) <= noise
+        row: Row = {"trial": trial.number, "state": trial.state.name.lower(), objective: trial.value}
+        row["near_best"] = near if noise is not None else None
+        for dimension in space:
+            value = trial.params.get(dimension.key)
+            known = isinstance(dimension, Categorical) and value is not None
+            row[dimension.key] = dimension.value(value) if known else value  # type: ignore[union-attr,arg-type]
+        found.append(row | {name: trial.user_attrs.get(name) for name in AFTER})
+    columns = [*BEFORE, objective, "near_best", *(d.key for d in space), *AFTER]
+    return said, found, columns
+
+
+def load(folder: Path) -> tuple[dict[str, Any], list[FrozenTrial]]:
+    """What a study's folder says of it, and its own trials, numbered from 0; UserError where it is no study's."""
+    said = about(folder)
+    url = OmegaConf.to_container(OmegaConf.create({"url": said["search"].get("storage")}), resolve=True)["url"]  # type: ignore[call-overload,index]
+    try:
+        study = optuna.load_study(study_name=folder.name, storage=storage_of(folder, url))
+    except KeyError:
+        raise UserError(f"{folder}: its storage knows no study {folder.name}") from None
+    warm, trials = int(study.user_attrs.get("warm", 0)), study.get_trials()
+    for trial in trials:
+        trial.number -= warm
+    return said, trials[warm:]
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """study.yaml: `configs`, `overrides`, and the `search` node."""
+    path = folder / ABOUT
+    if not path.is_file():
+        near = ", ".join(sorted(str(p.parent) for p in folder.parent.glob(f"*/{ABOUT}"))[:6])
+        raise UserError(f"{folder}: holds no study{f'; there are {near}' if near else ''}")
+    try:
+        found = yaml.safe_load(path.read_text())
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict) or not {"search", "overrides", "configs"} <= set(found):
+        raise UserError(f"{path}: is not what a search writes; restore the file")
+    return found
+
+
+def configs_of(said: Mapping[str, Any], row: Row) -> Configs:
+    """The configs of a study, with a trial's own group choices among their overrides."""
+    where = said["configs"]
+    chosen = [f"{key}={row[key]}" for key in where["groups"] if row.get(key) is not None]
+    return Configs(where["folder"], where["name"], tuple(where["extra"]), (*where["overrides"], *chosen))
+
+
+def counts(states: Iterable[str]) -> Mapping[str, int]:
+    """How many trials are in each state."""
+    return Counter(states)
+
+
+def csv_text(found: list[Row], columns: list[str]) -> str:
+    """The rows as trials.csv."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found)
+    return text.getvalue()
+
+
+def binomial_error(value: float, rows: int | None, objective: str) -> float | None:
+    """The standard error of an accuracy over `rows` rows; None for another kind of objective."""
+    if not objective.endswith("accuracy") or not rows or not 0 <= value <= 1:
+        return None
+    return math.sqrt(value * (1 - value) / rows)
+
+
+def _gap(trial: FrozenTrial, best: FrozenTrial) -> float:
+    assert trial.value is not None
+    assert best.value is not None
+    return abs(best.value - trial.value)

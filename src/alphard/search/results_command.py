@@ -1,0 +1,15 @@
+"""`alphard results`: a study's sorted table, trials.csv, and its best trial."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from alphard.errors import UserError
+from alphard.search import report
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Show the study in the folder given."""
+    if len(arguments) != 1:
+        raise UserError(f"alphard results: {' '.join(arguments) or 'no argument'}: give one study, studies/NAME")
+    report.show(Path(arguments[0].rstrip("/")))
+    return 0

@@ -1,0 +1,96 @@
+"""What a search config's `search:` node may say, apart from the space."""
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+
+from alphard.check import judge, nearest
+from alphard.errors import UserError
+from alphard.types import Count, Positive, Seed, Whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruner:
+    """When a trial ends early for being worse than the others.
+
+    asha (Li et al. 2020): after grace_epochs, and each time `reduction` times as many, one in `reduction` goes on.
+    hyperband (Li et al. 2018): several such ladders, with later first looks.
+    median: worse than the median of the others at the same epoch, from grace_epochs on.
+    """
+
+    kind: Literal["asha", "hyperband", "median", "none"] = "none"
+    grace_epochs: Count = 5
+    reduction: Annotated[int, Ge(2)] = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a space is searched.
+
+    trials:       of the study in all, over every time that its line is said.
+    parallel:     trials at a time, each in a process of its own.
+    initial:      values of dimensions, tried first; the dimensions that one leaves out are chosen for it.
+    warm_start:   another study's folder, whose finished trials count as known.
+    seed:         the search's own randomness; a trial's is the config's `seed`.
+    max_failures: trials that may fail; one more ends the search.
+    time_budget:  minutes after which no trial begins.
+    storage:      an Optuna storage URL; None is a journal in the study's folder.
+    folder:       of the study; None is studies/<experiment>-<search>.
+    """
+
+    objective: str
+    direction: Literal["maximize", "minimize"] = "maximize"
+    trials: Count = 50
+    parallel: Count = 1
+    engine: Literal["local"] = "local"
+    algorithm: Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"] = "tpe"
+    pruner: Pruner = field(default_factory=Pruner)
+    initial: list[dict[str, Any]] = field(default_factory=list)
+    warm_start: str | None = None
+    seed: Seed = 0
+    max_failures: Whole = 5
+    time_budget: Positive | None = None
+    storage: str | None = None
+    folder: str | None = None
+
+
+def read(node: Mapping[str, Any]) -> Settings:
+    """The settings of a resolved `search:` node; UserError with every problem."""
+    problems: list[str] = []
+    found: Settings = _bind(Settings, {k: v for k, v in node.items() if k != "space"}, "search", problems)
+    if problems:
+        raise UserError(*problems)
+    return found
+
+
+def _bind(schema: Any, node: Mapping[str, Any], at: str, problems: list[str]) -> Any:
+    hints = typing.get_type_hints(schema, include_extras=True)
+    values: dict[str, Any] = {}
+    for name, value in node.items():
+        path = f"{at}.{name}"
+        if name not in hints:
+            problems.append(f"{path}: a search has no such setting{nearest(name, hints)}")
+        elif dataclasses.is_dataclass(hints[name]):
+            if isinstance(value, Mapping):
+                values[name] = _bind(hints[name], value, path, problems)
+            else:
+                problems.append(f"{path}: {value!r}: give {{{', '.join(_names(hints[name]))}}}")
+        else:
+            problem, values[name] = judge(hints[name], value)
+            if problem:
+                problems.append(f"{path}{problem}")
+    problems += [f"{at}.{name}: is missing; give {at}.{name}=…" for name in _needed(schema) if name not in node]
+    return None if problems else schema(**values)
+
+
+def _names(schema: Any) -> Iterator[str]:
+    return (f.name for f in dataclasses.fields(schema))
+
+
+def _needed(schema: Any) -> Iterator[str]:
+    missing = dataclasses.MISSING
+    return (f.name for f in dataclasses.fields(schema) if f.default is missing and f.default_factory is missing)

@@ -1,0 +1,89 @@
+"""The best trial as an experiment: `python train.py --config-dir studies/NAME experiment=NAME_best` repeats it."""
+
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from alphard.search.configs import Configs, group_choices
+from alphard.storage import Folder
+
+SKIPPED = ("experiment", "search", "local@_global_")  # groups that are no part of what a trial is
+
+
+def name_of(folder: Path) -> str:
+    """The experiment's name."""
+    return f"{folder.name}_best"
+
+
+def write(folder: Path, number: int, trial: Configs, searched: Collection[str], says: str) -> Path:
+    """Write trial `number` as an experiment in `folder`: group options, and every value that these do not give.
+
+    trial:    the study's configs, its overrides ending in the trial's own group choices.
+    searched: the trial's dimensions, which are written even where the config says the same today.
+    says:     a line about the trial.
+    """
+    stated: Any = OmegaConf.to_container(OmegaConf.load(folder / "trials" / str(number) / "config.yaml"), resolve=False)
+    plain = Configs(trial.folder, trial.name, trial.extra, ())
+    ours, theirs = group_choices(trial.compose(hydra=True)), group_choices(plain.compose(hydra=True))
+    # An override changes an entry of the defaults list; what has none there is added.
+    defaults: list[Any] = [
+        {f"override /{group}" if group in theirs else f"/{group}": option}
+        for group, option in ours.items()
+        if group not in SKIPPED and (option != theirs.get(group) or group in searched)
+    ]
+    overrides = tuple(f"{group}={_option(ours.get(group))}" for group in theirs if group not in SKIPPED)
+    base = OmegaConf.to_container(Configs(trial.folder, trial.name, trial.extra, overrides).compose(), resolve=False)
+    name = name_of(folder)
+    head = f"# @package _global_\n# python train.py --config-dir {folder} experiment={name}\n# {says}\n"
+    values = [key for key in searched if key not in ours]
+    body = {"defaults": defaults} | _beyond(stated, base, values)
+    text = head + yaml.safe_dump(body, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    Folder(str(folder)).write(f"experiment/{name}.yaml", text.encode())
+    _verify(folder, trial, stated)
+    return folder / "experiment" / f"{name}.yaml"
+
+
+def compose(folder: Path, configs: Configs, *overrides: str) -> DictConfig:
+    """The winner's config, with `overrides` on it."""
+    extra = (*configs.extra, str(folder))
+    return Configs(configs.folder, configs.name, extra, (f"experiment={name_of(folder)}",)).compose(*overrides)
+
+
+def _beyond(stated: Any, base: Any, always: Collection[str], at: str = "") -> dict[str, Any]:
+    """What of `stated` does not stand in `base`, or is one of the paths `always`."""
+    found: dict[str, Any] = {}
+    for key, value in stated.items():
+        path = f"{at}.{key}" if at else str(key)
+        if path in always:
+            found[key] = value
+        elif key in base and isinstance(value, dict) and isinstance(base[key], dict):
+            if inner := _beyond(value, base[key], always, path):
+                found[key] = inner
+        elif key not in base or base[key] != value or type(base[key]) is not type(value):
+            found[key] = value
+    return found
+
+
+def _option(choice: Any) -> str:
+    if choice is None:
+        return "null"
+    return f"[{','.join(map(str, choice))}]" if isinstance(choice, list) else str(choice)
+
+
+def _verify(folder: Path, configs: Configs, stated: Any) -> None:
+    """An experiment cannot take a key away; say where one that the command line removed is back."""
+    now: Any = OmegaConf.to_container(compose(folder, configs), resolve=False)
+    aside = ("output_dir", "overwrite")  # of a run, and not of its config.yaml
+    back = [key for key in _flat(now) if key not in _flat(stated) and key not in aside]
+    if back:
+        warnings.warn(f"{name_of(folder)}: an experiment cannot remove {', '.join(back[:3])}; add ~KEY", stacklevel=2)
+
+
+def _flat(node: Any, at: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict) or not node:
+        return {at: node}
+    return {path: v for key, value in node.items() for path, v in _flat(value, f"{at}.{key}" if at else key).items()}

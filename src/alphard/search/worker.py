@@ -1,0 +1,131 @@
+"""A process that trains one trial after another, started by local.py with the number of an open socket.
+
+The imports are paid once.  It ends with the process that started it.
+"""
+
+import os
+import select
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from alphard.errors import UserError
+from alphard.search.configs import Configs
+from alphard.search.settings import Settings
+from alphard.search.space import Space
+
+Listener = Callable[[int, float], bool]
+
+
+@dataclass
+class Setup:
+    """What holds for all trials of a study; sent once."""
+
+    configs: Configs
+    space: Space
+    settings: Settings
+    folder: Path
+
+
+@dataclass
+class Job:
+    """A trial to train; with number None, the whole space to check and one config to try without training."""
+
+    number: int | None
+    chosen: dict[str, Any]
+    threads: int
+
+
+@dataclass
+class Report:
+    """An epoch's value; answered by whether the trial ends here."""
+
+    step: int
+    value: float
+
+
+@dataclass
+class Done:
+    """How a trial ended, and what a table shows of it.  error: what it raised."""
+
+    value: float | None
+    pruned: bool
+    error: str | None
+    about: dict[str, Any]
+
+
+def main() -> None:
+    """Train what the other end of the socket sends until it sends no more."""
+    with Connection(int(sys.argv[1])) as parent:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        setup: Setup = parent.recv()
+        from alphard.objective import WATCHED  # heavy: torch and Lightning, once
+
+        for name in WATCHED:  # a trial reports to the search alone
+            os.environ.pop(name, None)
+        while True:
+            job: Job = parent.recv()
+            parent.send(_try(setup, job, parent))
+
+
+def _try(setup: Setup, job: Job, parent: Connection) -> Done:
+    """Do the job, or say what was raised; only the process's own death says nothing."""
+    from alphard.errors import Pruned
+
+    began, steps = time.perf_counter(), [0]
+
+    def listen(step: int, value: float) -> bool:
+        steps.append(step)
+        parent.send(Report(step, value))
+        return bool(parent.recv())
+
+    done = Done(None, False, None, {})
+    try:
+        if job.number is None:
+            _probe(setup, job)
+        else:
+            done.value, done.about = _train(setup, job, listen)
+    except Pruned:
+        done.pruned = True
+    except Exception as error:  # whatever a user's own code and the libraries raise is this trial's alone
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        done.error = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    done.about = {"stopped_epoch": steps[-1], "seconds": round(time.perf_counter() - began, 3)} | done.about
+    return done
+
+
+def _train(setup: Setup, job: Job, listen: Listener) -> tuple[float, dict[str, Any]]:
+    from alphard.run import run, settings_of
+
+    config = setup.configs.trial(setup.space, job.chosen)
+    home = str(setup.folder / "trials" / str(job.number))
+    settings = settings_of(config) | {"threads": job.threads, "score_test": False, "output_dir": home}
+    metrics = run(config, home, (listen,), lean=True, **settings).metrics
+    about = {"stopped_epoch": metrics["stopped_epoch"]}
+    about |= {name: metrics[name] for name in ("best_epoch", "val_rows") if metrics.get(name) is not None}
+    return float(metrics[config.objective]), about
+
+
+def _probe(setup: Setup, job: Job) -> None:
+    """What every trial would fail by, before the first: the config, the space, the data, the objective's name."""
+    from alphard.run import probe
+    from alphard.search import checking
+
+    config = setup.configs.trial(setup.space, {})
+    checking.check(setup.space, setup.settings, setup.configs, config)
+    probe(config, job.threads, config.objective)
+
+
+def _end_with(parent: Connection) -> None:
+    """End this process at once when the other end of its connection is gone."""
+    poll = select.poll()
+    poll.register(parent.fileno(), 0)  # asks for nothing, and is told of a hang-up all the same
+    poll.poll()
+    os._exit(1)

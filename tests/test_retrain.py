@@ -1,0 +1,83 @@
+"""`alphard results` and `alphard retrain`, after a search."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, environment, run_train
+
+
+def alphard(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("alphard")), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("searched")
+    line = ("search=mlp", "search.trials=3", "search.parallel=1", "optimizer=sgd", "epochs=2", "threads=1")
+    done = run_train(folder, *line, "data.fraction=0.2", "data.test_fraction=0.2")
+    assert done.status == 0, done.err
+    return folder / "studies/mlp"
+
+
+def test_results_show_the_sorted_table(study: Path) -> None:
+    (study / "trials.csv").unlink()
+    (study / "experiment/mlp_best.yaml").unlink()
+    done = alphard(study.parents[1], "results", "studies/mlp/")
+    assert done.returncode == 0, done.stderr
+    values = [float(value) for value in re.findall(r"complete │ (\d\.\d{6})", done.stdout)]
+    assert len(values) == 3
+    assert values == sorted(values, reverse=True)
+    assert (study / "trials.csv").exists()
+    assert (study / "experiment/mlp_best.yaml").exists()
+    assert done.stdout.splitlines()[-1] == f"validation_accuracy: {values[0]:.6f}"
+
+
+def test_retrain_reports_fresh_seeds_and_opens_the_test_split_once(study: Path) -> None:
+    done = alphard(study.parents[1], "retrain", "studies/mlp", "seeds=3")
+    assert done.returncode == 0, done.stderr
+    runs = {int(path.name): json.loads((path / "metrics.json").read_text()) for path in (study / "retrain").iterdir()}
+    assert {*runs} == {1, 2, 3}
+    assert all(run["seed"] == seed for seed, run in runs.items())
+    trial = json.loads((study / "trials/0/metrics.json").read_text())
+    assert all(run["train_rows"] > 4 * trial["train_rows"] for run in runs.values()), "data.fraction=1"
+    assert {run["val_rows"] for run in runs.values()} == {trial["val_rows"]}, "the same split"
+    assert not any("test_accuracy" in run for run in runs.values())
+    values = [run["final_val_accuracy"] for run in runs.values()]
+    assert f"mean {sum(values) / 3:.6f} +- " in done.stdout
+    winner = json.loads((study / "winner/metrics.json").read_text())
+    best = max(runs, key=lambda seed: runs[seed]["final_val_accuracy"])
+    assert winner["seed"] == best
+    assert f"test_accuracy: {winner['test_accuracy']:.6f}" in done.stdout
+    assert (study / "winner/model.pt").read_bytes() == (study / f"retrain/{best}/model.pt").read_bytes()
+    again = alphard(study.parents[1], "retrain", "studies/mlp", "seeds=3")
+    assert again.stdout == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["results"], "give one study, studies/NAME"),
+        (["results", "studies/none"], "studies/none: holds no study; there are studies/mlp"),
+        (["retrain"], "give a study, studies/NAME seeds=5"),
+        (["retrain", "studies/mlp", "seeds=none"], "seeds: 'none': give how many"),
+        (["retrain", "studies/mlp", "seeds=0"], "seeds: '0': give how many"),
+        (["retrain", "studies/mlp", "learning=3"], "Could not override 'learning'"),
+        (["retrain", "studies/mlp", "epochs=-3"], "epochs: -3: should be greater than or equal to 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(study: Path, arguments: list[str], said: str) -> None:
+    done = alphard(study.parents[1], *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_commands_are_listed() -> None:
+    done = alphard(ROOT, "--help")
+    assert "alphard retrain studies/mlp seeds=5" in done.stdout

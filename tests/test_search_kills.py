@@ -1,0 +1,97 @@
+"""A search that is killed at any moment ends with exactly its trials, each with the values that it first had."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, environment
+
+TRIALS, KILLS = 60, 20
+LINE = ("search=mlp", f"search.trials={TRIALS}", "search.parallel=2", "search.algorithm=random", "epochs=10")
+LINE += ("search.pruner.kind=none", "search.max_failures=0", "threads=1")
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "train.py"), *LINE]
+    out = (folder / "out").open("a")
+    with out:
+        return subprocess.Popen(command, cwd=folder, env=environment(), stdout=out, stderr=out, text=True)
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def chosen_in(journal: Path) -> dict[tuple[int, str], set[float]]:
+    """Each value that was ever written for a trial's dimension."""
+    found: dict[tuple[int, str], set[float]] = {}
+    for line in journal.read_text().splitlines():
+        log = json.loads(line)
+        if "param_name" in log:
+            found.setdefault((log["trial_id"], log["param_name"]), set()).add(log["param_value_internal"])
+    return found
+
+
+def table_of(folder: Path) -> list[dict[str, str]]:
+    rows = list(csv.DictReader((folder / "studies/mlp/trials.csv").read_text().splitlines()))
+    return sorted(({k: v for k, v in row.items() if k != "seconds"} for row in rows), key=lambda row: int(row["trial"]))
+
+
+@pytest.mark.more
+@pytest.mark.timeout(1200)
+def test_killed_at_twenty_moments_it_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    chance = random.Random(int(os.environ.get("ALPHARD_TEST_SEED", "0")))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    assert start(whole).wait(300) == 0, (whole / "out").read_text()
+    kills, process = 0, start(killed)
+    while kills < KILLS:
+        began = time.monotonic()
+        moment = chance.uniform(0, 5) if kills % 5 == 4 else chance.uniform(4, 9)  # most of them while it works
+        while process.poll() is None and time.monotonic() - began < moment:
+            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        workers = children(process.pid)
+        victims = chance.choice([[process.pid], workers[:1], [*workers, process.pid], [process.pid, *workers]])
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        kills += 1
+        if process.pid in victims:
+            process.wait()
+            until = time.monotonic() + 5
+            while not all(map(gone, workers)) and time.monotonic() < until:
+                time.sleep(0.01)
+            assert all(map(gone, workers)), "a worker outlives its parent"
+            process = start(killed)
+    status = process.wait(400)
+    said = (killed / "out").read_text()
+    assert status == 0, said
+    assert kills >= KILLS // 2, f"the search ended after {kills} kills"
+    assert table_of(killed) == table_of(whole)
+    assert [row["state"] for row in table_of(killed)] == ["complete"] * TRIALS
+    assert all(len(values) == 1 for values in chosen_in(killed / "studies/mlp/journal.log").values())
+    for row in table_of(killed):
+        metrics = json.loads((killed / "studies/mlp/trials" / row["trial"] / "metrics.json").read_text())
+        assert metrics["final_val_accuracy"] == float(row["validation_accuracy"])
+        one, other = ((f / "studies/mlp/trials" / row["trial"] / "model.pt").read_bytes() for f in (whole, killed))
+        assert one == other

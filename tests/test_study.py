@@ -1,0 +1,242 @@
+"""A study without training: its trials are exact in number, come back as they were, and belong to one process each."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from alphard.errors import TrainingError, UserError
+from alphard.search import grammar
+from alphard.search.settings import Pruner, Settings
+from alphard.search.study import Study
+
+SPACE = grammar.read(
+    {
+        "x": "interval(0, 1)",
+        "n": "int(interval(1, 9))",
+        "kind": "choice(a, b)",
+        "when": {"kind=b": {"depth": "int(interval(1, 3))"}},
+    }
+)
+
+
+opened: list[Study] = []
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    while opened:
+        opened.pop().close()
+
+
+def study_in(folder: Path, space=SPACE, fingerprint=None, warm=(), **settings) -> Study:
+    made = Settings(objective="value", **({"trials": 12, "algorithm": "random"} | settings))
+    study = Study(folder, made, space, fingerprint or {"a": 1}, epochs=10, warm=warm)
+    opened.append(study)
+    return study
+
+
+def value(chosen: dict) -> float:
+    return chosen["x"] - abs(chosen["n"] - 5) / 10 + (chosen["kind"] == "b")
+
+
+def work(study: Study, most: int = 1000) -> list:
+    done = []
+    while len(done) < most and (trial := study.take()) is not None:
+        study.tell(trial, TrialState.COMPLETE, value(trial.chosen), {})
+        done.append((trial.number, trial.chosen))
+    return done
+
+
+def killed_in(study: Study) -> None:
+    """What a process that dies leaves: its lock is free, its trials run."""
+    study._alive.close()
+
+
+def test_a_study_has_exactly_its_trials_and_more_when_it_is_raised(tmp_path):
+    study = study_in(tmp_path / "s")
+    assert [number for number, _ in work(study)] == list(range(12))
+    assert study.left() == 0
+    study.close()
+    again = study_in(tmp_path / "s")
+    assert again.take() is None
+    again.close()
+    more = study_in(tmp_path / "s", trials=15)
+    assert [number for number, _ in work(more)] == [12, 13, 14]
+    fewer = study_in(tmp_path / "s", trials=5)
+    assert (fewer.total, fewer.left(), fewer.take()) == (5, 0, None)
+
+
+def test_what_was_interrupted_comes_back_under_its_number_with_its_values(tmp_path):
+    study = study_in(tmp_path / "s")
+    first, second = study.take(), study.take()
+    study.report(first, 1, 0.5)
+    study.tell(second, TrialState.COMPLETE, 1.0, {})
+    killed_in(study)
+    after = study_in(tmp_path / "s")
+    assert after.recover() == 1
+    again = after.take()
+    assert (again.number, again.chosen) == (first.number, first.chosen)
+    after.give_back(again, again.deaths + 1)
+    third = after.take()
+    assert (third.number, third.chosen, third.deaths) == (first.number, first.chosen, 1)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "tpe", "gp", "cmaes", "qmc"])
+def test_a_search_that_was_killed_goes_on_as_it_would_have(tmp_path, algorithm):
+    whole = work(study_in(tmp_path / "whole", algorithm=algorithm, trials=16))
+    parts = []
+    for _ in range(4):
+        study = study_in(tmp_path / "parts", algorithm=algorithm, trials=16)
+        parts += work(study, most=4)
+        killed_in(study)
+    assert parts == whole
+    assert len({str(chosen) for _, chosen in whole}) > 12
+    assert all(("depth" in chosen) == (chosen["kind"] == "b") for _, chosen in whole)
+
+
+def test_the_better_algorithms_learn(tmp_path):
+    """Far from a benchmark: what it chooses late is better than what it chose first."""
+    for algorithm in ("tpe", "gp"):
+        done = work(study_in(tmp_path / algorithm, algorithm=algorithm, trials=30))
+        values = [value(chosen) for _, chosen in done]
+        assert sum(values[20:]) / 10 > sum(values[:10]) / 10 + 0.2
+
+
+def test_initial_values_are_tried_first_and_the_rest_is_chosen(tmp_path):
+    initial = [{"x": 0.25, "kind": "b", "depth": 2}, {"n": 7}]
+    done = work(study_in(tmp_path / "s", initial=initial))
+    assert done[0][1] == {"x": 0.25, "n": done[0][1]["n"], "kind": "b", "depth": 2}
+    assert done[1][1]["n"] == 7
+    assert len(done) == 12
+
+
+def test_a_grid_is_searched_once_and_ends(tmp_path):
+    space = grammar.read({"a": "1,2,3", "b": "range(0, 2)"})
+    study = study_in(tmp_path / "s", space, algorithm="grid", trials=50)
+    assert study.total == 6
+    chosen = []
+    while (trial := study.take()) is not None:
+        study.tell(trial, TrialState.COMPLETE, 0.0, {})
+        chosen.append((trial.chosen["a"], trial.chosen["b"]))
+    assert chosen == [(a, b) for a in "123" for b in (0, 1)]
+
+
+def test_another_study_is_refused_with_the_difference(tmp_path):
+    study_in(tmp_path / "s", fingerprint={"epochs": 3, "data": "x"}).close()
+    with pytest.raises(UserError, match="epochs: 3 there, 4 here"):
+        study_in(tmp_path / "s", fingerprint={"epochs": 4, "data": "x"})
+
+
+def test_a_trial_is_taken_from_the_dead_alone(tmp_path):
+    living = study_in(tmp_path / "s")
+    mine = living.take()
+    other = study_in(tmp_path / "s")
+    assert other.recover() == 0
+    assert other.take().number != mine.number
+    killed_in(living)
+    assert other.recover() == 1
+    assert other.take().number == mine.number
+
+
+def test_an_owner_on_another_machine_lives_as_long_as_its_lease(tmp_path, monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    there = study_in(tmp_path / "s")
+    trial = there.take()
+    killed_in(there)
+    monkeypatch.undo()
+    here = study_in(tmp_path / "s")
+    assert here.recover() == 0
+    monkeypatch.setattr("alphard.search.study.time.time", lambda: 1e10)
+    assert here.recover() == 1
+    assert here.take().number == trial.number
+
+
+def test_too_many_failures_end_a_study_and_say_the_last(tmp_path):
+    study = study_in(tmp_path / "s", max_failures=1)
+    for _ in range(2):
+        study.must_not_fail_more()
+        study.tell(study.take(), TrialState.FAIL, None, {"error": "diverged"})
+    with pytest.raises(TrainingError, match=r"search\.max_failures: 2 trials failed, 1 may; trial 1 said: diverged"):
+        study.must_not_fail_more()
+
+
+def test_a_trial_worse_than_the_others_is_ended_and_an_earlier_attempts_steps_do_not_count(tmp_path):
+    study = study_in(tmp_path / "s", pruner=Pruner(kind="median", grace_epochs=2))
+    for _ in range(6):
+        trial = study.take()
+        assert not any(study.report(trial, step, 1.0) for step in (1, 2, 3))
+        study.tell(trial, TrialState.COMPLETE, 1.0, {})
+    bad = study.take()
+    assert [study.report(bad, step, 0.1) for step in (1, 2)] == [False, True]
+    study.give_back(bad, 0)
+    again = study.take()
+    assert again.number == bad.number
+    assert [study.report(again, step, v) for step, v in ((1, 2.0), (2, 2.0))] == [False, False]
+
+
+def test_known_trials_have_no_number_here(tmp_path):
+    before = study_in(tmp_path / "before")
+    work(before)
+    warm = before.trials(TrialState.COMPLETE)
+    study = study_in(tmp_path / "s", warm=warm, trials=3)
+    assert [number for number, _ in work(study)] == [0, 1, 2]
+    assert study.left() == 0
+    best = study.best()
+    assert study.number(best) in (0, 1, 2)
+
+
+@pytest.mark.parametrize("url", [None, "sqlite:///{}/study.db"])
+def test_several_processes_share_a_study_exactly(tmp_path, url):
+    """Two work, two more are killed at any moment, and the trials are done once each."""
+    storage = "None" if url is None else repr(url.format(tmp_path))
+    code = textwrap.dedent(f"""
+        import sys, time
+        from pathlib import Path
+        from tests.test_study import study_in, value
+        from optuna.trial import TrialState
+        study = study_in(Path({str(tmp_path / "s")!r}), trials=30, storage={storage})
+        print("ready", flush=True)
+        while study.left():
+            trial = study.take()
+            if trial is None:
+                study.recover()
+                time.sleep(0.05)
+                continue
+            time.sleep(0.01)
+            study.tell(trial, TrialState.COMPLETE, value(trial.chosen), {{}})
+            with open({str(tmp_path / "done")!r}, "a") as file:
+                file.write(f"{{trial.number}}\\n")
+    """)
+    root = Path(__file__).parents[1]
+    if url:  # its tables are made by the first
+        study_in(tmp_path / "s", trials=30, storage=url.format(tmp_path)).close()
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    for victim in workers[:2]:
+        victim.stdout.readline()
+        os.kill(victim.pid, signal.SIGKILL)
+    for worker in workers:
+        _, errors = worker.communicate(timeout=120)
+        assert worker in workers[:2] or worker.returncode == 0, errors.decode()
+    study = study_in(tmp_path / "s", trials=30, storage=url and url.format(tmp_path))
+    assert study.finished() == 30
+    assert study.left() == 0
+    assert len(study.study.get_trials()) == 30
+    numbers = sorted(map(int, (tmp_path / "done").read_text().split()))
+    assert set(numbers) >= {*range(30)} - {0, 1}  # one may have told its trial and died before it wrote it here
+    assert len(numbers) == len(set(numbers))
+
+
+def test_a_storage_that_cannot_be_opened_is_named(tmp_path):
+    for url in ("postgresql://nobody@127.0.0.1:1/none", "sqlite:////nowhere/at/all.db", "what", "mysql://"):
+        with pytest.raises(UserError, match=r"search\.storage"):
+            study_in(tmp_path / "s", storage=url)
