@@ -23,9 +23,10 @@ test: setup lint ## the quick suite: minutes, nothing but Python
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not more' $(ARGS)
 	PYTHONPATH=$(OVERLAY) $(BIN)/pytest -n 2 --dist loadfile -m 'hydra and not more' $(ARGS)
 
-test-all: test ## and what needs more: containers, MLflow, thousands of examples
+test-all: test ## and what needs more: containers, kills, MLflow, thousands of examples
 	$(PIP) -c constraints.txt -e '.[mlflow]'
 	$(BIN)/pytest -m more $(ARGS)
+	PYTHONPATH=$(OVERLAY) $(BIN)/pytest -n 2 --dist loadfile -m 'hydra and more' $(ARGS)
 	ALPHARD_TEST_COLD=1 $(BIN)/pytest -n 2 tests/test_bad_input.py tests/test_train.py $(ARGS)
 
 lint: setup

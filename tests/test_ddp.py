@@ -11,6 +11,7 @@ from tests.conftest import run_train
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "epochs=8", "threads=1", "output_dir=out")
 
 
+@pytest.mark.more
 def test_two_processes_reach_the_same_accuracy_and_write_once(tmp_path: Path) -> None:
     done = run_train(tmp_path, *DDP, cold=True, CLOUD_ML_HP_METRIC_FILE=str(tmp_path / "metrics"))
     assert done.status == 0, done.err

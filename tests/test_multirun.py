@@ -68,6 +68,7 @@ def test_a_job_that_fails_leaves_the_others_alone(train: Train) -> None:
     assert done.err.splitlines()[-1] == "  in job 0 (learning_rate=1000000000.0)"
 
 
+@pytest.mark.more
 def test_an_interrupted_multirun_shows_the_jobs_that_ended(tmp_path: Path) -> None:
     sweep = ("-m", "epochs=1,100000", "patience=100000", "threads=1", "data=breast_cancer")
     command = [sys.executable, str(ROOT / "train.py"), *sweep]

@@ -11,7 +11,6 @@ import pytest
 
 from tests.conftest import ROOT, environment
 
-pytestmark = pytest.mark.hydra
 README = (ROOT / "README.md").read_text()
 FILES = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", README, re.DOTALL)
 LINES = re.findall(r"^\$ python (train\.py model=.*)$", README, re.MULTILINE)
@@ -44,6 +43,7 @@ def test_the_readme_has_both_ways() -> None:
     assert len(LINES) == 2
 
 
+@pytest.mark.hydra
 @pytest.mark.parametrize("line", LINES)
 def test_an_own_model_trains(line: str, project: Path) -> None:
     done = call(project, f"{line} output_dir=out-{LINES.index(line)}")
@@ -60,6 +60,7 @@ def test_an_own_models_mistakes_are_named(project: Path) -> None:
     assert "model.net.depth: mine.Wide takes no such argument" in done.stderr
 
 
+@pytest.mark.more
 def test_an_exception_in_own_code_names_its_line(project: Path) -> None:
     (project / "src/mine/broken.py").write_text(
         "from mine import Wide\n\n\nclass Broken(Wide):\n    def forward(self, x):\n        return self.shortcut(x[:, :3])\n"

@@ -277,6 +277,7 @@ def test_a_rank_that_is_none_is_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.more
 def test_an_empty_rank_is_none(tmp_path: Path) -> None:
     done = run_train(tmp_path, *QUICK, "output_dir=out", cold=True, LOCAL_RANK="", RANK="")
     assert done.status == 0, done.err
@@ -525,6 +526,7 @@ def test_a_net_that_is_none_is_refused(overrides: tuple[str, ...], said: str, tm
 # The last lines
 
 
+@pytest.mark.more
 def test_the_line_that_repeats_a_run_works_from_here(tmp_path: Path) -> None:
     done = run_train(tmp_path, *QUICK, "output_dir=out")
     assert f"repeat: python {ROOT}/train.py --config-path={tmp_path}/out --config-name=config" in done.out

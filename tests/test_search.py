@@ -29,6 +29,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return run_train(tmp_path_factory.mktemp("searched"), *FAST, "optimizer=adamw", "score_test=true")
 
 
+@pytest.mark.hydra
 def test_a_search_ends_with_its_table_its_artifacts_and_its_objective(searched: Done) -> None:
     assert searched.status == 0, searched.err
     study = searched.folder / "studies/mlp"
@@ -59,6 +60,7 @@ def test_no_test_metric_is_computed_while_searching(searched: Done) -> None:
     assert not re.search(r"test_(?:loss|accuracy|f1)", text)
 
 
+@pytest.mark.hydra
 def test_the_winner_repeats_bitwise(searched: Done) -> None:
     study = searched.folder / "studies/mlp"
     best = trials_of(study)[0]["trial"]
@@ -95,6 +97,7 @@ def test_another_search_in_the_same_folder_is_refused_with_the_difference(search
     assert "batch_size: 64 there, 32 here" in other.err
 
 
+@pytest.mark.more
 def test_two_searches_of_one_seed_are_the_same(train: Train) -> None:
     for name in "ab":
         done = train(
@@ -131,6 +134,7 @@ def test_a_pruned_trial_ends_at_once_keeps_its_history_and_counts(train: Train) 
     assert "2 (1 complete, 1 pruned)" in done.out
 
 
+@pytest.mark.more
 def test_trials_that_raise_are_recorded_and_the_search_goes_on(train: Train) -> None:
     """A learning rate of 1e30 diverges."""
     space = (
@@ -154,6 +158,7 @@ def test_trials_that_raise_are_recorded_and_the_search_goes_on(train: Train) -> 
     assert "search.max_failures: 1 trials failed, 0 may; trial 1 said: " in ended.err
 
 
+@pytest.mark.more
 def test_what_exists_only_with_a_choice_is_passed_only_then(train: Train, tmp_path: Path) -> None:
     done = train(
         *SMALL,
@@ -174,6 +179,7 @@ def test_what_exists_only_with_a_choice_is_passed_only_then(train: Train, tmp_pa
         assert "search" not in config
 
 
+@pytest.mark.more
 def test_another_studys_trials_are_learnt_from(train: Train, tmp_path: Path) -> None:
     assert train(*FAST, "search.algorithm=random", "search.trials=4", "output_dir=studies/broad").status == 0
     broad = trials_of(tmp_path / "studies/broad")
@@ -195,6 +201,7 @@ def test_another_studys_trials_are_learnt_from(train: Train, tmp_path: Path) -> 
     assert "search.warm_start: studies/broad is to maximize validation_accuracy" in refused.err
 
 
+@pytest.mark.more
 def test_ctrl_c_ends_cleanly_and_says_the_line_that_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), *FAST, "search.trials=200", "search.parallel=2"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True)
