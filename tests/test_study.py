@@ -101,6 +101,17 @@ def test_a_search_that_was_killed_goes_on_as_it_would_have(tmp_path, algorithm):
     assert all(("depth" in chosen) == (chosen["kind"] == "b") for _, chosen in whole)
 
 
+@pytest.mark.parametrize("algorithm", ["random", "tpe", "gp", "cmaes", "qmc"])
+def test_no_draw_is_repeated_not_even_of_what_exists_sometimes(tmp_path, algorithm):
+    space = grammar.read({"kind": "choice(a, b)", "when": {"kind=b": {"y": "interval(0, 1)"}}, "x": "interval(0, 1)"})
+    study = study_in(tmp_path / "s", space, algorithm=algorithm, trials=16, initial=[{"kind": "b"}] * 16)
+    chosen = []
+    while (trial := study.take()) is not None:
+        study.tell(trial, TrialState.COMPLETE, trial.chosen["y"], {})
+        chosen.append((trial.chosen["y"], trial.chosen["x"]))
+    assert min(len({y for y, _ in chosen[:8]}), len({x for _, x in chosen[:8]})) == 8
+
+
 def test_the_better_algorithms_learn(tmp_path):
     """Far from a benchmark: what it chooses late is better than what it chose first."""
     for algorithm in ("tpe", "gp"):

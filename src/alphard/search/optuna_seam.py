@@ -7,8 +7,9 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
+from alphard.search.even import EvenSampler
 from alphard.search.settings import Settings
 from alphard.search.space import Categorical, Continuous, Dimension, Space
 
@@ -28,16 +29,16 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     return IntDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
 
 
-def sampler(settings: Settings, number: int, known: int = 0) -> BaseSampler:
+def sampler(settings: Settings, space: Space, number: int, known: int = 0) -> BaseSampler:
     """What chooses trial `number`, made anew for each: a choice depends on seed, number and the results so far alone.
 
     So a search that was killed goes on as it would have, and never repeats the draws of its beginning.
 
     known: trials of a warm start.
     """
-    if settings.algorithm in ("tpe", "gp") and number + known < STARTUP:
-        return _evenly(settings.seed)
     seed = int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
+    if settings.algorithm == "qmc" or (settings.algorithm in ("tpe", "gp") and number + known < STARTUP):
+        return EvenSampler(space, settings.seed, number)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if settings.algorithm == "tpe":
@@ -54,14 +55,7 @@ def sampler(settings: Settings, number: int, known: int = 0) -> BaseSampler:
             return GPSampler(seed=seed, n_startup_trials=STARTUP)
         if settings.algorithm == "cmaes":
             return CmaEsSampler(seed=seed, warn_independent_sampling=False)
-    return _evenly(settings.seed) if settings.algorithm == "qmc" else RandomSampler(seed=seed)
-
-
-def _evenly(seed: int) -> BaseSampler:
-    """One sequence for all trials, so one seed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+    return RandomSampler(seed=seed)
 
 
 def pruner(settings: Settings, epochs: int) -> BasePruner:

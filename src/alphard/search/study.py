@@ -152,7 +152,7 @@ class Study:
             waiting = next(iter(self.trials(TrialState.WAITING)), None)
             if waiting is None:
                 return None
-            self.study.sampler = optuna_seam.sampler(self.settings, self.number(waiting))
+            self.study.sampler = optuna_seam.sampler(self.settings, self.space, self.number(waiting), self.warm)
             trial = self.study.ask()  # the one that has waited longest
             trial.set_user_attr("owner", self.owner)
         chosen = optuna_seam.choose(trial, self.space)
