@@ -120,6 +120,9 @@ def main() -> int:
             at = sys.argv.index(line.overrides[-1]) + 1 if line.overrides else len(sys.argv)
             sys.argv[at:at] = [word for word in OF_A_RUN if word not in sys.argv]
         if multirun.searches(line):
+            from alphard.search import chosen
+
+            chosen.must_be_one(line, CONFIGS)
             sys.argv += ["--multirun"] * (not line.multirun)
             line.multirun = True
         elif line.multirun:

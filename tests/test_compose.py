@@ -1,5 +1,6 @@
 """What Hydra refuses, in words that say what would be right."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,54 @@ def said(*words: str) -> list[str]:
         ("trainer.foo=3", "trainer.foo: no such key; +trainer.foo=3 adds it, where pytorch_lightning.Trainer takes it"),
         ("zzz=3", "zzz: no such key; --cfg job shows them all"),
         ("optimizer=null", "optimizer: there is no option null. The options are adam, adamw, sgd"),
+        ("search.trials=3", "search.trials: no such key; choose a search first: search=mlp"),
+        ("search=mpl", "search: there is no option mpl; did you mean `mlp`?"),
+        ("model.net=[1]", "model.net: [1]: should be {key: value}"),
+        ("model.net.hidden={a: 1}", "model.net.hidden: {a: 1}: should be a list; [{a: 1}] is one of {key: value}"),
+        ("seed=interval(1e-3,abc)", "seed: interval(1e-3,abc): the end of interval is no number"),
+        ("seed=choise(1,2)", "seed: choise(1,2): there is no choise(…); did you mean `choice`?"),
+        ("seed=a (b", "seed=a (b: Hydra cannot read this: "),
         ("foo", "foo: is no override; write key=value, as in seed=1"),
     ],
 )
 def test_the_key_that_was_meant_is_said(word: str, problem: str) -> None:
     (one,) = said(word)
     assert one.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["search=mpl", "search.trials=3", "search.folder=x"], "search: there is no option mpl"),
+        (["data=cvs", "data.path=rows.csv"], "data: there is no option cvs"),
+    ],
+)
+def test_what_follows_from_an_option_that_is_not_there_is_not_said(words: list[str], problem: str) -> None:
+    (one,) = said(*words)
+    assert one.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("search: [a\nb: {", "broken.yaml:2: not YAML: "),
+        ("defaults: [nonesuch]", "{group}: broken: "),
+    ],
+)
+@pytest.mark.parametrize("group", ["search", "model"])
+def test_a_file_that_cannot_be_composed_is_told_from_one_that_is_not_there(
+    group: str, text: str, problem: str, tmp_path: Path
+) -> None:
+    configs = tmp_path / "configs"
+    shutil.copytree(CONFIGS, configs)
+    (configs / group / "broken.yaml").write_text(text)
+    for words in ([f"{group}=broken"], [f"{group}=broken", "seed=1"], ["-m", f"{group}=broken"]):
+        line = command_line(words)
+        with pytest.raises(Refusals) as refusal:
+            compose(configs, line.overrides)
+        (one,) = refused(configs, line, refusal.value).problems
+        assert problem.format(group=group) in one
+        assert "there is no option" not in one
 
 
 @pytest.mark.parametrize(

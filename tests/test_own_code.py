@@ -78,3 +78,10 @@ def test_a_name_outside_is_not_reached_through_an_own_package(project: Path) -> 
     assert done.returncode == 2
     assert "alias" in done.stderr
     assert "not trusted" in done.stderr
+
+
+def test_the_readmes_search_is_sound(project: Path) -> None:
+    command = [str(Path(sys.executable).with_name("alphard")), "check", "search=mine"]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "and of 5 dimensions to search" in done.stdout

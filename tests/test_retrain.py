@@ -1,12 +1,16 @@
 """`alphard results` and `alphard retrain`, after a search."""
 
+import csv
 import json
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT, environment, run_train
 
@@ -67,7 +71,7 @@ def test_retrain_reports_fresh_seeds_and_opens_the_test_split_once(study: Path) 
         (["retrain"], "give a study, studies/NAME seeds=5"),
         (["retrain", "studies/mlp", "seeds=none"], "seeds: 'none': give how many"),
         (["retrain", "studies/mlp", "seeds=0"], "seeds: '0': give how many"),
-        (["retrain", "studies/mlp", "learning=3"], "Could not override 'learning'"),
+        (["retrain", "studies/mlp", "learning=3"], "learning=3: "),
         (["retrain", "studies/mlp", "epochs=-3"], "epochs: -3: should be greater than or equal to 1"),
     ],
 )
@@ -81,3 +85,48 @@ def test_what_makes_no_sense_is_refused(study: Path, arguments: list[str], said:
 def test_the_commands_are_listed() -> None:
     done = alphard(ROOT, "--help")
     assert "alphard retrain studies/mlp seeds=5" in done.stdout
+
+
+def test_a_study_is_looked_at_from_anywhere_and_moves_with_its_project(study: Path, tmp_path: Path) -> None:
+    here = alphard(study.parents[1], "results", "studies/mlp")
+    there = alphard(tmp_path, "results", str(study))
+    assert there.returncode == 0, there.stderr
+    assert there.stdout.splitlines()[:5] == here.stdout.splitlines()[:5]
+
+
+def test_a_lost_trial_costs_neither_the_results_nor_the_winner(study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "studies/mlp"
+    shutil.copytree(study, copy)
+    before = alphard(tmp_path, "results", "studies/mlp")
+    best = re.search(r"best: trial (\d)", before.stdout)
+    assert best is not None, before.stderr
+    experiment = (copy / "experiment/mlp_best.yaml").read_text()
+    shutil.rmtree(copy / "trials" / best[1])
+    after = alphard(tmp_path, "results", "studies/mlp")
+    assert (after.returncode, after.stdout) == (0, before.stdout)
+    lost = yaml.safe_load((copy / "experiment/mlp_best.yaml").read_text())
+    assert lost.items() <= yaml.safe_load(experiment).items()
+
+
+def test_fresh_seeds_are_those_that_no_trial_had(tmp_path: Path) -> None:
+    line = ("search=mlp", "search.trials=3", "search.parallel=1", "optimizer=sgd", "epochs=1", "threads=1")
+    done = run_train(tmp_path, *line, "data.fraction=0.2", "seed=0,3,7", "search.algorithm=random")
+    assert done.status == 0, done.err
+    tried = {row["seed"] for row in csv.DictReader((tmp_path / "studies/mlp/trials.csv").read_text().splitlines())}
+    assert alphard(tmp_path, "retrain", "studies/mlp", "seeds=1").returncode == 0
+    (made,) = (path.name for path in (tmp_path / "studies/mlp/retrain").iterdir())
+    assert int(made) == max(map(int, tried)) + 1
+
+
+def test_ctrl_c_ends_a_retraining_and_its_line_goes_on(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "studies/mlp")
+    command = [str(Path(sys.executable).with_name("alphard")), "retrain", "studies/mlp", "seeds=40"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), **pipes) as process:  # type: ignore[call-overload]
+        for said in process.stdout:
+            if said.startswith("seed 5"):
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.strip() == "stopped by SIGINT"

@@ -148,7 +148,7 @@ def test_trials_that_raise_are_recorded_and_the_search_goes_on(train: Train) -> 
     done = train(*SMALL, *space, "search=mlp", "epochs=2", "search.initial=[]")
     assert done.status == 0, done.err
     rows = {row["learning_rate"]: row for row in trials_of(done.folder / "studies/mlp")}
-    assert rows["1e+30"]["state"] == "fail"
+    assert rows["1e+30"]["state"] == "failed"
     assert "training diverged" in rows["1e+30"]["error"]
     assert [rows[rate]["state"] for rate in ("0.01", "0.001")] == ["complete"] * 2
     ended = train(
@@ -235,3 +235,24 @@ def test_the_config_of_a_search_is_shown_and_not_searched(train: Train) -> None:
     assert done.status == 0, done.err
     assert yaml.safe_load(done.out)["search"]["space"]["epochs"] == "int(interval(10, 40))"
     assert not (done.folder / "studies").exists()
+
+
+def test_a_study_is_not_gone_on_with_in_another_storage(train: Train, tmp_path: Path) -> None:
+    line = (*FAST, "search.trials=1", "optimizer=adamw")
+    assert train(*line, "search.storage=sqlite:///x.db").status == 0
+    for other in (["search.storage=sqlite:///y.db"], []):
+        done = train(*line, *other, "search.trials=2")
+        assert done.status == 2
+        assert "search.storage: the study in studies/mlp is kept in sqlite:///x.db; say the same" in done.err
+    assert not (tmp_path / "y.db").exists()
+
+
+@pytest.mark.more
+def test_where_every_trial_fails_the_search_has_failed(train: Train) -> None:
+    space = ("learning_rate=1e30,1e31", "search.algorithm=grid", "optimizer=sgd", "optimizer.momentum=0.9")
+    done = train(
+        *SMALL, *space, "search=mlp", "epochs=2", "search.initial=[]", "model.net.dropout=0", "model.net.hidden=[8]"
+    )
+    assert done.status == 1
+    assert "error: search: all 2 trials failed; the first said: validation_" in done.err
+    assert "2 (2 failed)" in done.out

@@ -1,6 +1,7 @@
 """A search space as it is written: what it becomes, what a command line makes of it, and what is refused."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from alphard.errors import UserError
 from alphard.search import grammar
+from alphard.search.settings import Settings
 from alphard.search.space import Categorical, Condition, Continuous, Integer, Space
 
 MLP = {
@@ -95,23 +97,38 @@ def test_a_value_on_the_command_line_takes_its_dimension_out_of_the_space():
     ("space", "said"),
     [
         ({}, "nothing to search"),
-        ({"k": "interval(2, 1)"}, "search.space.k: interval(2, 1) is upside down; write interval(1, 2)"),
-        ({"k": "tag(log, interval(0, 0.1))"}, "starts at 0; a log scale needs a positive start"),
+        ({"k": "interval(2, 1)"}, "search.space.k: interval(2, 1): is upside down; write interval(1, 2)"),
+        (
+            {"k": "tag(log, interval(0, 0.1))"},
+            "search.space.k: tag(log, interval(0, 0.1)): starts at 0; a log scale needs a positive start",
+        ),
         ({"k": "tag(linear, interval(0, 0.1))"}, "the one tag is log"),
         ({"k": "tag(log, choice(1, 2))"}, "a choice has no scale"),
         ({"k": "tag(log, range(1, 9, 2))"}, "a log scale has no steps"),
         ({"k": "interval(0, inf)"}, "finite"),
-        ({"k": "interval(a, 1)"}, "search.space.k: interval(a, 1) Hydra cannot read this"),
+        ({"k": "interval(a, 1)"}, "search.space.k: interval(a, 1): the start of interval is no number"),
+        ({"k": "tag(log, interval(1, b))"}, "the end of interval is no number"),
+        (
+            {"k": "choise(gelu, relu)"},
+            "search.space.k: choise(gelu, relu): there is no choise(…); did you mean `choice`?",
+        ),
+        ({"k": "uniform(0, 1)"}, "there is no uniform(…); give interval(a, b)"),
+        ({"k": "loguniform(1, 2)"}, "there is no loguniform(…); give tag(log, interval(a, b))"),
+        ({"k": "choice(1"}, "search.space.k: choice(1: Hydra cannot read this"),
         ({"k": "range(3, 3)"}, "a range leaves its end out"),
         ({"k": "range(0, 3, step=0)"}, "must not be zero"),
         ({"k": "glob(*)"}, "no sweep that a search knows"),
-        ({"k": [1, 2]}, "write choice(1, 2)"),
-        ({"k": 3}, "is one value"),
+        ({"k": [1, 2]}, "search.space.k: [1, 2]: a list is one value; write choice(1, 2) for several"),
+        ({"k": 3}, "search.space.k: 3: is one value"),
         ({"k": "sgd"}, "is one value"),
         ({"k": None}, "is one value"),
         ({"k": "1,2", "when": {"k": {"j": "1,2"}}}, "PARENT=CHOICE"),
         ({"k": "1,2", "when": {"k=3": {"j": "1,2"}}}, "and never 3"),
         ({"kind": "a,b", "when": {"kin=a": {"j": "1,2"}}}, "did you mean `kind`"),
+        (
+            {"k": "1,2", "when": {"model=mpl": {"j": "1,2"}}},
+            "search.space.when.model=mpl: model is no dimension of this space; add `model: choice(…)` to it",
+        ),
         ({"k": "interval(1, 2)", "when": {"k=1": {"j": "1,2"}}}, "needs a choice"),
         ({"k": "1,2", "when": {"k=1": {"k": "1,2"}}}, "stands twice"),
         ({"k": "1,2", "when": {"k=1": {}}}, "give what exists only then"),
@@ -131,9 +148,59 @@ def test_all_problems_are_said_at_once():
     assert len(error.value.problems) == 3
 
 
-def test_an_int_narrowed_by_a_fraction_is_refused():
-    with pytest.raises(UserError, match="whole numbers"):
-        read(MLP, "epochs=interval(5.5,8)")
+def test_what_follows_from_another_problem_is_not_said():
+    with pytest.raises(UserError) as error:
+        read({"a": "choise(1, 2)", "when": {"a=1": {"e": "1,2"}}})
+    assert len(error.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("epochs=interval(5.5,8)", "epochs: interval(5.5,8): the key is searched in whole numbers; give int(interval(6, 8))"),
+        ("learning_rate=interval(0,1e-2)", "learning_rate: interval(0,1e-2): starts at 0, and the key is searched on a log scale; a log"),
+        ("learning_rate=interval(2,1)", "learning_rate: interval(2,1): is upside down"),
+    ],
+)  # fmt: skip
+def test_a_narrowing_that_does_not_fit_is_refused(override, said):
+    with pytest.raises(UserError) as error:
+        read(MLP, override)
+    assert str(error.value).startswith(said)
+
+
+def test_a_condition_may_be_of_what_a_command_line_searches():
+    space = {"k": "1,2", "when": {"model=mlp": {"j": "1,2"}}}
+    assert read(space, "model=choice(mlp,linear)")["j"].when == Condition("model", "mlp")
+    assert "j" not in read(space, "model=choice(other,linear)")
+
+
+def initial_of(initial: list[dict[str, Any]], *overrides: str) -> list[dict[str, Any]]:
+    given = grammar.of_space(MLP, overrides)
+    said = Settings(objective="validation_accuracy", initial=initial)
+    return grammar.fitted(said, grammar.read(MLP, given), MLP, given).initial
+
+
+@pytest.mark.parametrize(
+    ("override", "left"),
+    [
+        ("seed=1", [{"learning_rate": 1e-3, "epochs": 20}, {"optimizer": "sgd", "optimizer.momentum": 0.6}]),
+        ("learning_rate=0.01", [{"epochs": 20}, {"optimizer": "sgd", "optimizer.momentum": 0.6}]),
+        ("learning_rate=interval(1e-2,1e-1)", [{"epochs": 20}, {"optimizer": "sgd", "optimizer.momentum": 0.6}]),
+        ("learning_rate=interval(1e-4,1e-2)", [{"learning_rate": 1e-3, "epochs": 20}, {"optimizer": "sgd", "optimizer.momentum": 0.6}]),
+        ("optimizer=adamw", [{"learning_rate": 1e-3, "epochs": 20}]),  # an entry without values goes
+        ("optimizer=sgd", [{"learning_rate": 1e-3, "epochs": 20}, {"optimizer.momentum": 0.6}]),
+        ("optimizer.momentum=0.9", [{"learning_rate": 1e-3, "epochs": 20}, {"optimizer": "sgd"}]),
+    ],
+)  # fmt: skip
+def test_the_command_line_overrules_the_files_initial_values(override, left):
+    initial = [{"learning_rate": 1e-3, "epochs": 20}, {"optimizer": "sgd", "optimizer.momentum": 0.6}]
+    assert initial_of(initial, override) == left
+
+
+def test_an_initial_value_that_the_command_line_does_not_touch_stays_wrong():
+    wrong = [{"learning_rate": 3, "epocs": 5}, {}]
+    assert initial_of(wrong) == wrong
+    assert initial_of(wrong, "optimizer=adamw", "epochs=5") == wrong
 
 
 def test_a_grid_is_every_combination_and_no_other():

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from alphard import __version__
-from alphard.errors import UserError
+from alphard import __version__, signals
+from alphard.errors import Interrupted, UserError
 
 # name: (module, what it does, an example that works).  The module has `main(arguments) -> int`.
 SUBCOMMANDS = {
@@ -56,13 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def call(module: str, arguments: Sequence[str]) -> int:
     """A subcommand's own main, its errors told as train.py tells them."""
+    signals.listen()
     try:
         status: int = importlib.import_module(module).main(arguments)
     except UserError as error:
         print(error.paragraph(), file=sys.stderr)
         return error.status
-    except KeyboardInterrupt:
-        return 130
+    except Interrupted as stop:
+        print(f"stopped by {stop}", file=sys.stderr)
+        return stop.status
     return status
 
 

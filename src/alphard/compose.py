@@ -2,7 +2,6 @@
 
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,16 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from alphard.check import nearest
 from alphard.errors import UserError
 from alphard.foreign import leads_elsewhere
 from alphard.hydra_seam import BASE
+from alphard.lookup import how_to_choose, options, options_with, paths, similar
+from alphard.refusals import QUOTED, Refusals, first_line, no_option, ungrammatical
 
-# Hydra raises ValueError for GROUP=null, and for flags that contradict each other.
-Refusals = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
-# What other programs call a setting.
-SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "max_epochs": "epochs", "n_epochs": "epochs"}
+__all__ = ["Refusals", "compose", "first_line", "must_be_sound", "of_one_run", "refused"]
 
 
 def compose(configs: Path, overrides: Sequence[str]) -> DictConfig:
@@ -39,24 +35,29 @@ def explain(configs: Path, line: Namespace, refusal: Exception) -> tuple[list[st
 
     Hydra stops at the first; here each override is tried beside those that passed, group choices first.
     """
-    if leads_elsewhere(line):  # there, Hydra's own words have to do
-        return [first_line(refusal)], None
     parsed, problems = _parsed(line)
-    parsed.sort(key=lambda pair: not _options(configs, pair[1].key_or_group))
+    if leads_elsewhere(line):  # there, Hydra's own words have to do
+        return problems or [first_line(refusal)], None
+    parsed.sort(key=lambda pair: not options(configs, pair[1].key_or_group))
     passed: list[str] = []
+    lost: set[str] = set()  # groups without an option: what is wrong below them may follow from that
     for text, override in parsed:
         key, _, value = text.partition("=")
         if override.is_sweep_override() and not line.multirun:
             problems.append(f"{key}: {value}: several values; for a sweep add -m, for a list write {key}=[{value}]")
         if override.is_sweep_override() and not override.is_discrete_sweep():
             continue  # an interval is its sweeper's to judge
-        for number, one in enumerate(_single(text, override)):
+        sound = []
+        for one in _single(text, override):
             try:
                 compose(configs, [*passed, one])
             except Refusals as error:
-                problems.append(_translate(configs, one, override, error, passed))
+                if override.key_or_group.partition(".")[0] not in lost:
+                    problems.append(_translate(configs, one, override, error, passed))
             else:
-                passed += [one] if number == 0 else []
+                sound.append(one)
+        passed += sound[:1]
+        lost |= {override.key_or_group} if not sound and options(configs, override.key_or_group) else set()
     try:
         rest = compose(configs, passed)
     except Refusals:
@@ -95,7 +96,7 @@ def _parsed(line: Namespace) -> tuple[list[tuple[str, Override]], list[str]]:
         try:
             parsed.append((text, parser.parse_override(text)))
         except Refusals as error:
-            problems.append(f"{text}: {_grammar(text, error)}")
+            problems.append(_unreadable(text, error))
     return parsed, problems
 
 
@@ -116,16 +117,6 @@ def refused(configs: Path, line: Namespace, refusal: Exception) -> UserError:
     return UserError(*problems)
 
 
-def paths(config: Any, at: str = "") -> Iterator[str]:
-    """Every config path, without following references."""
-    plain: Any = OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config
-    if isinstance(plain, dict):
-        for key, value in plain.items():
-            path = f"{at}.{key}" if at else str(key)
-            yield path
-            yield from paths(value, path)
-
-
 def _single(text: str, override: Override) -> Iterator[str]:
     """A sweep as the overrides of its jobs; anything else as it is."""
     if not override.is_sweep_override() or not override.is_discrete_sweep():
@@ -138,71 +129,43 @@ def _single(text: str, override: Override) -> Iterator[str]:
 
 
 def _translate(configs: Path, text: str, override: Override, error: Exception, passed: list[str]) -> str:
-    key, options = override.key_or_group, _options(configs, override.key_or_group)
-    if options and not override.is_delete():
-        value = text.split("=", 1)[1]
-        return f"{key}: there is no option {value}{nearest(value, options) or '.'} The options are {', '.join(options)}"
-    message = str(error) + str(error.__cause__ or "")
+    key, value = override.key_or_group, text.partition("=")[2]
+    known, message = options(configs, key), str(error) + str(error.__cause__ or "")
+    if isinstance(error, yaml.YAMLError):
+        return first_line(error)
+    if known and not override.is_delete():
+        return f"{key}: {no_option(value, known) if value not in known else f'{value}: {first_line(error)}'}"
     if "is not in struct" in message or "No match in the defaults list" in message or "Could not override" in message:
         return f"{key}: no such key{_meant(configs, text, key, compose(configs, passed))}"
+    if "Cannot merge" in message and isinstance(override.value(), dict):
+        return f"{key}: {value}: should be a list; [{value}] is one of {{key: value}}"
+    if "Cannot merge" in message:
+        return f"{key}: {value}: should be {{key: value}}"
     return f"{text}: {first_line(error)}"
 
 
 def _meant(configs: Path, text: str, key: str, config: DictConfig) -> str:
     """The key that a misspelt one may have been, or how it is added."""
-    known, (parent, dot, last) = list(paths(config)), key.rpartition(".")
-    # `dropout` is model.net.dropout; and a misspelt last word is nearer to its siblings than to all paths.
-    deeper = [path for path in known if path.startswith(f"{parent}{dot}") and path.endswith(f".{last}")]
-    exact = [SHORT[key]] if SHORT.get(key) in known else deeper
-    siblings = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == parent]
-    meant = exact[:3] or [f"{parent}{dot}{name}" for name in get_close_matches(last, siblings, n=1)]
-    if not exact and (elsewhere := _option_with(configs, text, key)):
-        return elsewhere
+    if key.startswith("search.") and config.get("search") is None:
+        return f"; choose a search first: {how_to_choose(configs, 'search')}"
+    meant, exact = similar(key, config)
+    if not exact and (having := options_with(configs, key)):
+        return f"; {' or '.join(having)} has it: {having[0]} {text}"
     if meant:
         return f"; did you mean `{'` or `'.join(meant)}`?"
+    parent = key.rpartition(".")[0]
     node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else None
     if isinstance(node, DictConfig) and "_target_" in list(node):
         return f"; +{text} adds it, where {node._target_} takes it"
-    return nearest(key, known) or "; --cfg job shows them all"
+    return nearest(key, paths(config)) or "; --cfg job shows them all"
 
 
-def _option_with(configs: Path, text: str, key: str) -> str:
-    """Of `data.path`, the options of `data` that have a `path`."""
-    group, _, rest = key.partition(".")
-    names = []
-    for option in _options(configs, group) if rest else []:
-        try:
-            found = OmegaConf.load(configs / group / f"{option}.yaml")
-        except (OSError, *Refusals):
-            continue
-        if rest in paths(found):
-            names.append(option)
-    return f"; {' or '.join(f'{group}={name}' for name in names)} has it: {group}={names[0]} {text}" if names else ""
-
-
-def _options(configs: Path, group: str) -> list[str]:
-    """The options of a config group, or none where `group` is no group."""
-    if not group or "." in group:
-        return []
-    return sorted(path.stem for path in (configs / group).glob("*.yaml"))
-
-
-def _grammar(text: str, error: Exception) -> str:
-    if "=" not in text and not text.startswith("~"):
-        return f"is no override; write key=value, as in seed=1, or ~{text} to leave it out"
-    remedy = "quote a value that holds , = : ( ) [ ] { } or blanks twice: 'key=\"a, b\"'"
-    return f"Hydra cannot read this: {first_line(error)}; {remedy}"
-
-
-def first_line(error: BaseException) -> str:
-    """What Hydra, OmegaConf or YAML said, as one line."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"{error.problem_mark.name}:{error.problem_mark.line + 1}: {error.problem}"
-    cause = error.__cause__
-    lines = [line for line in str(error).strip().split("\n") if line.strip()]
-    if isinstance(cause, OmegaConfBaseException):
-        lines += [line for line in str(cause).strip().split("\n") if line.strip()][:1]
-    return "; ".join(line.strip() for line in lines[:2]) or type(error).__name__
+def _unreadable(text: str, error: Exception) -> str:
+    key, equals, value = text.partition("=")
+    if not equals and not text.startswith("~"):
+        return f"{text}: is no override; write key=value, as in seed=1, or ~{text} to leave it out"
+    why = ungrammatical(error, QUOTED)  # of a call alone Hydra knows that it is a value
+    return f"{text if why.startswith('Hydra') else f'{key}: {value}'}: {why}"
 
 
 def of_one_run(config: DictConfig) -> DictConfig:

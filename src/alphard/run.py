@@ -69,10 +69,10 @@ def run(
     OmegaConf.update(config, "threads", torch.get_num_threads(), force_add=True)
     folder = _folder(output_dir, home)
     reporter = Reporter(objective, not sys.stdout.isatty(), listeners)
-    with environment_kept(), quiet(), tempfile.TemporaryDirectory(prefix="alphard-") as scratch:
+    with environment_kept(), quiet(), _scratch(folder) as local:
 
         def parts() -> Training:
-            return Training(config, folder, folder.local or Path(scratch), reporter, score_test, lean)
+            return Training(config, folder, local, reporter, score_test, lean)
 
         if ranks.local():  # Lightning started this process to train with rank 0, which tells the rest
             return parts().follow()
@@ -118,6 +118,16 @@ def environment_kept() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextmanager
+def _scratch(folder: Folder) -> Iterator[Path]:
+    """Where files are made: in the folder itself, or for one elsewhere, in one that is removed."""
+    if folder.local is not None:
+        yield folder.local
+        return
+    with tempfile.TemporaryDirectory(prefix="alphard-") as scratch:
+        yield Path(scratch)
 
 
 def _folder(output_dir: str | None, home: str) -> Folder:

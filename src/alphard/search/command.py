@@ -15,13 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from alphard import storage
 from alphard.compose import of_one_run
-from alphard.errors import Interrupted, UserError
+from alphard.errors import Interrupted, TrainingError, UserError
 from alphard.fingerprint import fingerprint, resolved_sha256
-from alphard.search import grammar, live, local, report, results, settings
+from alphard.search import checking, grammar, live, local, report, results, settings
 from alphard.search.configs import Configs, group_choices
 from alphard.search.settings import Settings
 from alphard.search.space import Categorical, Space
-from alphard.search.study import Study
+from alphard.search.study import Study, masked
 from alphard.search.warm import warm_trials
 from alphard.search.worker import Setup
 
@@ -59,8 +59,9 @@ def plan(config: DictConfig, overrides: Sequence[str]) -> Plan:
     written = resolved.get("space")
     if not isinstance(written, Mapping):
         raise UserError(f"{grammar.AT}: {written!r}; give {{key: sweep}}")
-    said = settings.read(resolved)
-    space = grammar.read(written, grammar.of_space(written, overrides))
+    given = grammar.of_space(written, overrides)
+    space = grammar.read(written, given)
+    said = grammar.fitted(settings.read(resolved), space, written, given)
     # What the space took is no override of all trials: sweeps, and what exists only with some choice.
     parser = OverridesParser.create()
     parsed = [(text, parser.parse_override(text)) for text in overrides]
@@ -70,6 +71,7 @@ def plan(config: DictConfig, overrides: Sequence[str]) -> Plan:
     extra = tuple(s.path for s in config.hydra.runtime.config_sources if s.provider == "command-line")
     groups = frozenset(dimension.key for dimension in space if dimension.key in choices)
     configs = Configs(sources["main"], config.hydra.job.config_name, extra, rest, groups)
+    checking.must_agree(space, said, configs, written)
     node: Any = OmegaConf.to_container(config.search, resolve=False)
     base = of_one_run(configs.compose())
     return Plan(said, space, configs, base, choices, _folder(config, choices), node)
@@ -80,8 +82,6 @@ def check(configs: Path, overrides: Sequence[str]) -> int:
 
     Returns the number of dimensions; raises UserError with every problem, and what Hydra raises.
     """
-    from alphard.search import checking
-
     parser = OverridesParser.create()
     fixed = tuple(text for text in overrides if not parser.parse_override(text).is_sweep_override())
     this = plan(Configs(str(configs.absolute()), "config", (), fixed).compose(hydra=True), overrides)
@@ -95,13 +95,13 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
     Raises UserError before the first trial for what the user can mend.
     """
     this = plan(config, overrides)
-    begun = (this.folder / results.ABOUT).exists()
-    study = _open(this) if begun else None
-    if study is not None and not study.left():
-        study.close()
-        report.show(this.folder, most=10)
-        return
-    until = None if this.settings.time_budget is None else time.monotonic() + 60 * this.settings.time_budget
+    study = None
+    if (this.folder / results.ABOUT).exists():
+        _must_be_there(this)
+        study = _open(this)
+        if not study.left():
+            study.close()
+            return conclude(this)
     setup = Setup(this.configs, this.space, this.settings, this.folder)
     with local.Workers(setup, this.base, study.left() if study else this.settings.trials) as workers:
         try:
@@ -109,6 +109,9 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
                 workers.probe()
                 study = _open(this)
                 _describe(this, overrides)
+            _say_of_grid(study)
+            budget = this.settings.time_budget
+            until = None if budget is None else time.monotonic() + 60 * budget
             with live.Progress(study) as view:
                 workers.search(study, view, lambda: until is None or time.monotonic() < until)
         except Interrupted:
@@ -117,10 +120,18 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
         finally:
             if study is not None:
                 study.close()
-    report.show(this.folder, most=10)
     if study.left():
-        print(f"search.time_budget: {this.settings.time_budget:g} minutes are spent")
+        print(f"search.time_budget: {budget:g} minutes are spent")
         _say_again(study)
+    return conclude(this)
+
+
+def conclude(this: Plan) -> None:
+    """Print what the study found; raises TrainingError where no trial came to its end."""
+    said, rows, columns = results.rows(this.folder)
+    report.show(this.folder, said, rows, columns, most=10)
+    if rows and all(row["state"] == "failed" for row in rows):
+        raise TrainingError(f"search: all {len(rows)} trials failed; the first said: {rows[0]['error']}")
 
 
 def _open(this: Plan) -> Study:
@@ -131,7 +142,7 @@ def _open(this: Plan) -> Study:
     for dimension in this.space:
         when = f"{dimension.when}: " if dimension.when else ""
         known[f"{grammar.AT}.{dimension.key}"] = f"{when}{dimension}"
-    warm = warm_trials(this.settings, this.space, this.base, this.choices)
+    warm = warm_trials(this.settings, this.space, this.base, this.choices, this.folder)
     return Study(this.folder, this.settings, this.space, known, _most_epochs(this), warm)
 
 
@@ -144,15 +155,29 @@ def _most_epochs(this: Plan) -> int:
 
 def _describe(this: Plan, overrides: Sequence[str]) -> None:
     """Leave in the folder what results and retrain need to know."""
-    home, configs = os.getcwd(), this.configs
-    where = [
-        os.path.relpath(path, home) if path.startswith(home) else path for path in (configs.folder, *configs.extra)
-    ]
-    node = this.node | {"objective": this.settings.objective}
+    configs = this.configs
+    where = [_seen_from(this.folder, path) for path in (configs.folder, *configs.extra)]
     told: dict[str, Any] = {"folder": where[0], "name": configs.name, "extra": where[1:]}
-    told |= {"overrides": list(configs.overrides), "groups": sorted(configs.groups)}
+    told |= {"overrides": list(configs.overrides), "choices": this.choices, "groups": sorted(configs.groups)}
+    node = this.node | {"objective": this.settings.objective}
     said = {"configs": told, "overrides": list(overrides), "search": node}
     storage.Folder(str(this.folder)).write(results.ABOUT, yaml.safe_dump(said, sort_keys=False).encode())
+
+
+def _seen_from(folder: Path, path: str) -> str:
+    """A path of this project relative to the study's folder, so that both may move; another one as it is."""
+    here = Path.cwd()
+    inside = all(here in (one, *one.parents) for one in (Path(path).resolve(), folder.resolve()))
+    return os.path.relpath(path, folder) if inside else path
+
+
+def _must_be_there(this: Plan) -> None:
+    """Raise UserError where the folder's study lies in another storage than this line names."""
+    there = results.about(this.folder)["search"].get("storage")
+    if there != this.node.get("storage"):
+        place = "its own journal" if there is None else masked(str(there))
+        remedy = "say the same search.storage, or give output_dir=ANOTHER_FOLDER"
+        raise UserError(f"search.storage: the study in {this.folder} is kept in {place}; {remedy}")
 
 
 def _folder(config: DictConfig, choices: Mapping[str, Any]) -> Path:
@@ -175,6 +200,12 @@ def _must_not_sweep_the_search(overrides: Sequence[str]) -> None:
             problems.append(f"{text}: a search's own settings are not swept; give one value")
     if problems:
         raise UserError(*problems)
+
+
+def _say_of_grid(study: Study) -> None:
+    if study.settings.algorithm == "grid":
+        aside = ", and search.initial is among them" if study.settings.initial else ""
+        print(f"a grid of {study.combinations} combinations, of which {study.total} are trained{aside}")
 
 
 def _say_again(study: Study | None) -> None:

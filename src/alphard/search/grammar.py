@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import Override
 
-from alphard import literals
 from alphard.check import nearest
 from alphard.errors import UserError
+from alphard.search import sweeps
+from alphard.search.settings import Settings
 from alphard.search.space import FORMS, Categorical, Condition, Continuous, Dimension, Integer, Space, parse
 
 AT = "search.space"
@@ -38,6 +39,7 @@ class _Reader:
         self.problems: list[str] = []
         self.dimensions: dict[str, Dimension] = {}
         self.fixed: dict[str, str] = {}
+        self.unread: set[str] = set()
         when = space.get("when") or {}
         if not isinstance(when, Mapping):
             raise UserError(f"{AT}.when: {when!r}; give {{PARENT=CHOICE: {{key: sweep}}}}")
@@ -58,9 +60,10 @@ class _Reader:
         try:
             if key in self.dimensions:
                 raise ValueError("stands twice in the space; give it one range")
-            self.dimensions[key] = replace(_dimension(key, _sweep(key, written)), when=when)
+            self.dimensions[key] = replace(sweeps.dimension(key, sweeps.sweep(key, written)), when=when)
         except ValueError as error:
-            self.problems.append(f"{at}.{key}: {_shown(written)}{error}")
+            self.unread.add(key)
+            self.problems.append(f"{at}.{key}: {_shown(written)}: {error}")
 
     def _add_when(self, condition: str, inner: Any) -> None:
         at = f"{AT}.when.{condition}"
@@ -82,7 +85,7 @@ class _Reader:
             before = self.dimensions.get(key)
             try:
                 if override.is_sweep_override():
-                    now = _dimension(key, override.value())
+                    now = sweeps.dimension(key, override.value())
                     self.dimensions[key] = now if before is None else replace(_like(now, before), when=before.when)
                 elif before is not None and before.when is not None:
                     self.dimensions[key] = Categorical(key, (written,), before.when)
@@ -90,25 +93,29 @@ class _Reader:
                     self.dimensions.pop(key, None)
                     self.fixed[key] = written
             except ValueError as error:
-                self.problems.append(f"{key}: {_shown(written)}{error}")
+                self.problems.append(f"{key}: {_shown(written)}: {error}")
 
-    def _condition(self, text: str) -> tuple[bool, Condition | None]:
+    def _condition(self, condition: str) -> tuple[bool, Condition | None]:
         """Whether PARENT=CHOICE can be, and the condition; None where the command line has settled that it is."""
-        parent, equals, choice = text.partition("=")
+        parent, equals, choice = condition.partition("=")
         if not equals:
             raise ValueError("a condition is written PARENT=CHOICE")
         meant, before = parse(parent, choice).value(), self.before.get(parent)
-        if before is None:
-            raise ValueError(f"{parent} is no dimension of this space{nearest(parent, self.before)}")
-        if not isinstance(before, Categorical):
-            raise ValueError(f"{parent} is {before}; a condition needs a choice(...)")
-        if before.text(meant) is None:
-            raise ValueError(f"{parent} is {before}, and never {choice}{nearest(choice, before.choices)}")
+        known = before or self.dimensions.get(parent)  # or one that a command line adds
+        if parent in self.unread:
+            return False, None
+        if known is None:
+            remedy = nearest(parent, self.before) or f"; add `{parent}: choice(…)` to it"
+            raise ValueError(f"{parent} is no dimension of this space{remedy}")
+        if not isinstance(known, Categorical):
+            raise ValueError(f"{parent} is {known}; a condition needs a choice(...)")
+        if before is not None and known.text(meant) is None:
+            raise ValueError(f"{parent} is {known}, and never {choice}{nearest(choice, known.choices)}")
         if parent in self.fixed:
             return bool(parse(parent, self.fixed[parent]).value() == meant), None
         now = self.dimensions[parent]
-        known = now.text(meant) if isinstance(now, Categorical) else None
-        return known is not None, None if known is None else Condition(parent, known)
+        text = now.text(meant) if isinstance(now, Categorical) else None
+        return text is not None, None if text is None else Condition(parent, text)
 
 
 def _like(now: Dimension, before: Dimension) -> Dimension:
@@ -117,107 +124,49 @@ def _like(now: Dimension, before: Dimension) -> Dimension:
         return now
     if isinstance(now, Continuous) and isinstance(before, Integer):
         if now.low % 1 or now.high % 1:
-            raise ValueError(f"the key is searched in whole numbers; give int(interval({now.low:g}, {now.high:g}))")
+            low, high = math.ceil(now.low), max(math.ceil(now.low), math.floor(now.high))
+            raise ValueError(f"the key is searched in whole numbers; give int(interval({low}, {high}))")
         now = Integer(now.key, int(now.low), int(now.high))
     if before.log and not (now.log or now.step not in (None, 1)):
-        _must_be_positive(now.low, str(now))
+        sweeps.must_be_positive(now.low, ", and the key is searched on a log scale")
         return replace(now, log=True)
     return now
 
 
-def _sweep(key: str, written: Any) -> Any:
-    """What a space's value says, read as Hydra reads it on a command line."""
-    if isinstance(written, list | tuple):
-        inside = ", ".join(map(str, written))
-        raise ValueError(f"a list is one value; write choice({inside}) for several")
-    if not isinstance(written, str):
-        raise ValueError(f"is one value; give {FORMS}, or remove it from the space")
-    override = parse(key, written)
-    if not override.is_sweep_override():
-        raise ValueError(f"is one value; give {FORMS}, or remove it from the space")
-    return override.value()
-
-
-def _dimension(key: str, sweep: Any) -> Dimension:
-    tags = {str(tag) for tag in getattr(sweep, "tags", ())}
-    if tags - {"log"}:
-        raise ValueError(f"has tag {', '.join(sorted(tags - {'log'}))}; the one tag is log")
-    if isinstance(sweep, IntervalSweep):
-        return _interval(key, sweep.start, sweep.end, bool(tags))
-    if isinstance(sweep, RangeSweep):
-        return _range(key, sweep, bool(tags))
-    if isinstance(sweep, ChoiceSweep):
-        if tags:
-            raise ValueError("a choice has no scale; give tag(log, interval(a, b))")
-        return Categorical(key, _texts(sweep))
-    raise ValueError(f"is no sweep that a search knows; give {FORMS}")
-
-
-def _interval(key: str, low: Any, high: Any, log: bool) -> Dimension:
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError("an interval needs finite ends")
-    if low > high:
-        raise ValueError(f"is upside down; write interval({high:g}, {low:g})")
-    if log:
-        _must_be_positive(low, f"interval({low:g}, {high:g})")
-    return Integer(key, low, high, log) if isinstance(low, int) else Continuous(key, float(low), float(high), log)
-
-
-def _range(key: str, sweep: RangeSweep, log: bool) -> Dimension:
-    try:
-        values = sorted(sweep.range())
-    except (ValueError, AssertionError) as error:  # a step of zero
-        raise ValueError(str(error)) from None
-    if not values:
-        raise ValueError("holds no value; a range leaves its end out")
-    low, high, step = values[0], values[-1], abs(sweep.step)
-    if log and step != 1:
-        raise ValueError("a log scale has no steps; give tag(log, int(interval(a, b)))")
-    if log:
-        _must_be_positive(low, "range")
-    if all(isinstance(value, int) for value in values):
-        return Integer(key, low, high, log, int(step))
-    return Continuous(key, float(low), float(high), step=float(step))
-
-
-def _texts(sweep: ChoiceSweep) -> tuple[str, ...]:
-    try:
-        texts = tuple(dict.fromkeys(literals.write(_plain(value)) for value in sweep.list))
-    except ValueError as error:
-        raise ValueError(f"cannot be chosen from: {error}") from None
-    if not texts:
-        raise ValueError("has nothing to choose from")
-    return texts
-
-
-def _plain(value: Any) -> Any:
-    """A value that Hydra parsed, as what literals writes.  Of choice('1e5') Hydra itself would lose the quotes."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, QuotedString):
-        return value.text
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return literals.Plain(str(value).lower())
-    return literals.Plain("null" if value is None else repr(value))
-
-
-def _must_be_positive(low: float, text: str) -> None:
-    if low <= 0:
-        raise ValueError(f"{text} with tag log starts at {low:g}; a log scale needs a positive start")
-
-
 def _shown(written: Any) -> str:
-    return f"{written} " if isinstance(written, str) else f"{written!r} "
+    return written if isinstance(written, str) else repr(written)
+
+
+def keys(space: Mapping[str, Any]) -> list[str]:
+    """Every key of a space as it is written, whatever a command line makes of it."""
+    when = space.get("when")
+    inner = [node for node in when.values() if isinstance(node, Mapping)] if isinstance(when, Mapping) else []
+    return [str(key) for node in (space, *inner) for key in node if key != "when"]
 
 
 def of_space(space: Mapping[str, Any], overrides: Sequence[str]) -> list[tuple[str, Override]]:
     """Those of a command line's overrides that say something of the space: sweeps, and values for its keys."""
-    when = space.get("when")
-    inner = [keys for keys in when.values() if isinstance(keys, Mapping)] if isinstance(when, Mapping) else []
-    keys = {str(key) for node in (space, *inner) for key in node} - {"when"}
+    known = keys(space)
     parsed = [(text, OverridesParser.create().parse_override(text)) for text in overrides]
-    return [(text, o) for text, o in parsed if o.is_sweep_override() or (o.key_or_group in keys and not o.is_delete())]
+    return [(text, o) for text, o in parsed if o.is_sweep_override() or (o.key_or_group in known and not o.is_delete())]
+
+
+def fitted(
+    settings: Settings, space: Space, written: Mapping[str, Any], given: Sequence[tuple[str, Override]]
+) -> Settings:
+    """`settings` without the initial values that the command line overrules: `initial` is mostly the file's.
+
+    space: what `given` has made of `written`.
+    """
+    narrowed = {override.key_or_group for _, override in given}
+    gone = {key for key in keys(written) if key not in space}
+
+    def overruled(key: str, value: Any) -> bool:
+        return key in gone or (key in narrowed and key in space and not space[key].holds(value))
+
+    kept = []
+    for before in settings.initial:
+        values = {key: value for key, value in before.items() if not overruled(key, value)}
+        if values or not before:
+            kept.append(values)
+    return replace(settings, initial=kept)

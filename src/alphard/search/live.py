@@ -23,13 +23,9 @@ class Progress:
         self.study = study
         self.objective = study.settings.objective
         self.running: dict[int, tuple[Trial, int, float | None]] = {}
-        self.counts = dict.fromkeys(SHOWN, 0)
-        for state in SHOWN:
-            self.counts[state] = len(study.trials(state))
+        self._look()
         self.before = sum(self.counts.values())
         self.began = time.monotonic()
-        best = study.best()
-        self.best = None if best is None else (study.number(best), float(best.value or 0.0))
         self.live: Live | None = None
 
     def __enter__(self) -> "Progress":
@@ -56,9 +52,7 @@ class Progress:
     def ended(self, trial: Trial, state: TrialState, value: float | None, about: dict[str, Any]) -> None:
         """The trial is told."""
         self.running.pop(trial.number, None)
-        self.counts[state] += 1
-        if state == TrialState.COMPLETE and value is not None and self._better(value):
-            self.best = (trial.number, value)
+        self._look()
         if not self.live or state == TrialState.FAIL:
             self._line(trial, state, value, about)
         self.tick()
@@ -68,18 +62,26 @@ class Progress:
         if self.live:
             self.live.update(self._table(), refresh=True)
 
-    def _better(self, value: float) -> bool:
-        if self.best is None:
-            return True
-        return value > self.best[1] if self.study.settings.direction == "maximize" else value < self.best[1]
+    def retried(self, trial: Trial, how: str) -> None:
+        """The trial's process is gone, and it will be tried once more."""
+        self.running.pop(trial.number, None)
+        self._print(f"trial {trial.number}: its process ended, {how}; it is tried once more")
+
+    def _look(self) -> None:
+        """At what this process and others have found."""
+        self.counts = {state: len(self.study.trials(state)) for state in SHOWN}
+        best = self.study.best()
+        self.best = None if best is None else (self.study.number(best), float(best.value or 0.0))
 
     def _line(self, trial: Trial, state: TrialState, value: float | None, about: dict[str, Any]) -> None:
         shown = "" if value is None else f"  {self.objective} {value:.6f}"
         epochs = f"  {about['stopped_epoch']} epochs" if about.get("stopped_epoch") else ""
-        why = f"  {about['error'].splitlines()[0]}" if "error" in about else f"  {values(trial.chosen)}"
+        why = f"  {values(trial.chosen)}" + (f"  {about['error'].splitlines()[0]}" if "error" in about else "")
         best = f"  best {self.best[1]:.6f} (trial {self.best[0]})" if self.best else ""
         place = f"{sum(self.counts.values())}/{self.study.total}"
-        text = f"[{place}] trial {trial.number} {SHOWN[state]}{shown}{epochs}{best}{why}"
+        self._print(f"[{place}] trial {trial.number} {SHOWN[state]}{shown}{epochs}{best}{why}")
+
+    def _print(self, text: str) -> None:
         if self.live:
             self.live.console.print(text, highlight=False, markup=False)
         else:

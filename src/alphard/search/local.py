@@ -35,6 +35,9 @@ class View(Protocol):
     def ended(self, trial: Trial, state: TrialState, value: float | None, about: dict[str, Any]) -> None:
         """The trial is told."""
 
+    def retried(self, trial: Trial, how: str) -> None:
+        """The trial's process is gone, and it will be tried once more."""
+
     def tick(self) -> None:
         """Some time has passed."""
 
@@ -122,6 +125,7 @@ class Workers:
 
     def search(self, study: Study, view: View, may_begin: Callable[[], bool]) -> None:
         """Train until no trial waits, or none may begin and none runs; TrainingError where too many failed."""
+        study.recover()  # what an earlier search left comes first
         try:
             while self._busy(study, view, may_begin()):
                 ready = wait([worker.connection for worker in self.workers], TICK)
@@ -178,6 +182,7 @@ class Workers:
                 raise TrainingError(f"search: workers end without a trial, {how}")
         elif trial.deaths + 1 < DEATHS:
             study.give_back(trial, trial.deaths + 1)
+            view.retried(trial, how)
         else:
             error = f"its process ended {DEATHS} times without a word, the last time with {how}"
             _tell(study, view, trial, Done(None, False, error, {}))

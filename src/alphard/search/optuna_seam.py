@@ -15,7 +15,9 @@ from alphard.search.space import Categorical, Continuous, Dimension, Space
 
 # tpe and gp begin with a Sobol sequence, which covers a space better than random draws (Bergstra and Bengio 2012, 5).
 STARTUP = 8
-CANDIDATES = 128  # among which tpe chooses; Optuna's 24 find less in the same trials, and a trial costs far more
+# tpe chooses among so many candidates, and trusts what it has seen sooner, than Optuna's 24 and 1.0: measured by
+# benchmarks/search.py.  A trial costs far more than a choice.
+CANDIDATES, PRIOR = 128, 0.5
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # what a user should know, the search says in its own words
 
@@ -49,6 +51,7 @@ def sampler(settings: Settings, space: Space, number: int, known: int = 0) -> Ba
                 group=True,
                 n_startup_trials=STARTUP,
                 n_ei_candidates=CANDIDATES,
+                prior_weight=PRIOR,
                 constant_liar=settings.parallel > 1,
             )
         if settings.algorithm == "gp":

@@ -12,9 +12,10 @@ from alphard.storage import Folder
 CSV = "trials.csv"
 
 
-def show(folder: Path, most: int | None = None) -> None:
-    """Print the study's table, `most` rows of it, and leave trials.csv and the winner's experiment in its folder."""
-    said, rows, columns = results.rows(folder)
+def show(
+    folder: Path, said: dict[str, Any], rows: list[results.Row], columns: list[str], most: int | None = None
+) -> None:
+    """Print a study's table, `most` rows of it, and leave trials.csv and the winner's experiment in its folder."""
     objective = said["search"]["objective"]
     shown = [name for name in columns if name not in ("near_best", "error")]
     table = Table(*shown)
@@ -28,9 +29,11 @@ def show(folder: Path, most: int | None = None) -> None:
         print(f"* {near} more within the noise of the best, one binomial standard error of its validation rows")
     counts = ", ".join(f"{n} {state}" for state, n in results.counts(row["state"] for row in rows).items())
     print(f"trials: {len(rows)} ({counts})")
-    errors = [row for row in rows if row["state"] == "fail"]
+    errors = [row for row in rows if row["state"] == "failed"]
     for row in errors[:3]:
         print(f"  trial {row['trial']}: {row['error'].splitlines()[0]}")
+    if errors:
+        print(f"  what they printed: {folder}/trials/<trial>/training.log")
     Folder(str(folder)).write(CSV, results.csv_text(rows, columns).encode())
     print(f"table: {folder / CSV}")
     if rows and rows[0]["state"] == "complete":
@@ -39,10 +42,9 @@ def show(folder: Path, most: int | None = None) -> None:
 
 def write_winner(folder: Path, said: dict[str, Any], best: results.Row) -> None:
     """Write the best trial's experiment."""
-    number, objective = best["trial"], said["search"]["objective"]
-    searched = [name for name in best if name not in results.OTHERS and name != objective and best[name] is not None]
-    says = f"trial {number}: {objective} {best[objective]:.6f}"
-    winner.write(folder, number, results.configs_of(said, best), searched, says)
+    objective = said["search"]["objective"]
+    chosen = {k: v for k, v in best.items() if k not in results.OTHERS and k != objective and v is not None}
+    winner.write(folder, said, best["trial"], chosen, f"trial {best['trial']}: {objective} {best[objective]:.6f}")
 
 
 def _winner(folder: Path, said: dict[str, Any], best: results.Row) -> None:

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 ABOUT = "study.yaml"
+STATES = {state: state.name.lower() for state in TrialState} | {TrialState.FAIL: "failed"}
 ORDER = {TrialState.COMPLETE: 0, TrialState.PRUNED: 1, TrialState.RUNNING: 2, TrialState.FAIL: 3}
 Row = dict[str, Any]
 BEFORE, AFTER = ("trial", "state"), ("stopped_epoch", "seconds", "error")
@@ -54,7 +55,7 @@ def rows(folder: Path) -> tuple[dict[str, Any], list[Row], list[str]]:
     found = []
     for trial in began:
         near = noise is not None and trial.state == TrialState.COMPLETE and _gap(trial, began[0]) <= noise
-        row: Row = {"trial": trial.number, "state": trial.state.name.lower(), objective: trial.value}
+        row: Row = {"trial": trial.number, "state": STATES[trial.state], objective: trial.value}
         row["near_best"] = near if noise is not None else None
         for dimension in space:
             value = trial.params.get(dimension.key)
@@ -83,7 +84,7 @@ def about(folder: Path) -> dict[str, Any]:
     """study.yaml: `configs`, `overrides`, and the `search` node."""
     path = folder / ABOUT
     if not path.is_file():
-        near = ", ".join(sorted(str(p.parent) for p in folder.parent.glob(f"*/{ABOUT}"))[:6])
+        near = ", ".join(sorted(str(p.parent) for f in (folder, folder.parent) for p in f.glob(f"*/{ABOUT}"))[:6])
         raise UserError(f"{folder}: holds no study{f'; there are {near}' if near else ''}")
     try:
         found = yaml.safe_load(path.read_text())
@@ -94,11 +95,15 @@ def about(folder: Path) -> dict[str, Any]:
     return found
 
 
-def configs_of(said: Mapping[str, Any], row: Row) -> Configs:
-    """The configs of a study, with a trial's own group choices among their overrides."""
+def configs_of(folder: Path, said: Mapping[str, Any], overrides: Sequence[str] = ()) -> Configs:
+    """The configs that a study was made of, wherever it is looked at from."""
     where = said["configs"]
-    chosen = [f"{key}={row[key]}" for key in where["groups"] if row.get(key) is not None]
-    return Configs(where["folder"], where["name"], tuple(where["extra"]), (*where["overrides"], *chosen))
+    home, *extra = (str((folder / path).resolve()) for path in (where["folder"], *where["extra"]))
+    if not (Path(home) / f"{Path(where['name']).stem}.yaml").is_file():
+        raise UserError(
+            f"{folder / ABOUT}: configs.folder: {home} holds no {where['name']}.yaml; the project has moved"
+        )
+    return Configs(home, where["name"], tuple(extra), tuple(overrides))
 
 
 def counts(states: Iterable[str]) -> Mapping[str, int]:

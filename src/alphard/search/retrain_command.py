@@ -30,7 +30,8 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"{folder}: has no complete trial yet; there is nothing to retrain")
     objective, sign = said["search"]["objective"], 1 if said["search"]["direction"] == "maximize" else -1
     report.write_winner(folder, said, found[0])
-    configs = [_config(folder, said, seed, overrides) for seed in range(1, count + 1)]
+    seeds = _fresh(folder, said, found, count)
+    configs = [_config(folder, said, seed, overrides) for seed in seeds]
     for config in configs:
         must_be_sound(config)
     runs = []
@@ -51,14 +52,21 @@ def _seeds(arguments: Sequence[str]) -> tuple[int, list[str]]:
     return int(text), [word for word in arguments if not word.startswith("seeds=")]
 
 
-def _config(folder: Path, said: dict[str, Any], number: int, overrides: Sequence[str]) -> DictConfig:
-    """The winner's config on the number-th seed that no trial had, and on all training rows."""
-    configs = results.configs_of(said, {})
-    config = winner.compose(folder, configs)
-    fraction = ["data.fraction=1"] if "fraction" in config.data else []
-    seed = f"seed={config.seed + number}"
+def _fresh(folder: Path, said: dict[str, Any], found: list[results.Row], count: int) -> list[int]:
+    """Seeds that no trial had."""
+    own = winner.compose(folder, results.configs_of(folder, said)).seed
+    last = max([own, *(row["seed"] for row in found if row.get("seed") is not None)])
+    return list(range(last + 1, last + 1 + count))
+
+
+def _config(folder: Path, said: dict[str, Any], seed: int, overrides: Sequence[str]) -> DictConfig:
+    """The winner's config on another seed, and on all training rows."""
+    configs = results.configs_of(folder, said)
+    given = [f"seed={seed}", "score_test=false"]
+    if winner.compose(folder, configs).data.get("fraction", 1) != 1:
+        given.append("data.fraction=1")
     try:
-        return winner.compose(folder, configs, seed, "score_test=false", *fraction, *overrides)
+        return winner.compose(folder, configs, *given, *overrides)
     except Refusals as refusal:
         raise UserError(f"{' '.join(overrides)}: {first_line(refusal)}") from None
 
@@ -81,8 +89,10 @@ def _conclude(
     tables.show(table)
     values = [run[objective] for run in runs]
     spread = f" +- {statistics.stdev(values):.6f} (standard deviation)" if len(values) > 1 else ""
+    share = winner.compose(folder, results.configs_of(folder, results.about(folder))).data.get("fraction", 1)
+    fewer = f" on {share:g} of the training rows" if share != 1 else ""
     rows = runs[best].get("val_rows")
-    print(f"{objective}: mean {statistics.mean(values):.6f}{spread}; in the search, {trial[objective]:.6f}")
+    print(f"{objective}: mean {statistics.mean(values):.6f}{spread}; in the search, {trial[objective]:.6f}{fewer}")
     if (noise := results.binomial_error(statistics.mean(values), rows, objective)) is not None:
         print(f"validation rows: {rows}, so a binomial standard error of {noise:.6f}")
     _keep(folder / "retrain" / str(configs[best].seed), folder / "winner")
@@ -90,7 +100,7 @@ def _conclude(
     if metrics.get("test_rows"):
         metrics = _run(configs[best], folder / "winner", objective, score_test=True)
         said = "  ".join(f"{k}: {v:.6f}" for k, v in metrics.items() if k.startswith("test_") and isinstance(v, float))
-        print(f"test split, {metrics['test_rows']} rows, opened once, for seed {configs[best].seed}: {said}")
+        print(f"test split, {metrics['test_rows']} rows, for seed {configs[best].seed} alone: {said}")
     else:
         print("test split: there is none; data.test_fraction makes one before the search")
     print(f"winner: {folder / 'winner'}")

@@ -78,7 +78,9 @@ def _bind(schema: Any, node: Mapping[str, Any], at: str, problems: list[str]) ->
             if isinstance(value, Mapping):
                 values[name] = _bind(hints[name], value, path, problems)
             else:
-                problems.append(f"{path}: {value!r}: give {{{', '.join(_names(hints[name]))}}}")
+                first, *_ = names = list(_names(hints[name]))
+                one = f"{path}.{first}={value}" if isinstance(value, str) else f"{{{', '.join(names)}}}"
+                problems.append(f"{path}: {value!r}: is no {{key: value}}; give {one}")
         else:
             problem, values[name] = judge(hints[name], value)
             if problem:

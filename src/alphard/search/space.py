@@ -8,6 +8,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from alphard.refusals import ungrammatical
+
 FORMS = "interval(a, b), int(interval(a, b)), range(a, b) or choice(x, y)"
 
 
@@ -166,8 +168,7 @@ def parse(key: str, text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(f"{key}={text}")
     except HydraException as error:
-        lines = str(error).strip().split("\n")
-        raise ValueError(f"Hydra cannot read this: {lines[0]}; give {FORMS}") from None
+        raise ValueError(ungrammatical(error, f"give {FORMS}")) from None
 
 
 def _is_number(value: Any) -> bool:

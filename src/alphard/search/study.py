@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import socket
 import time
 import uuid
@@ -44,7 +45,13 @@ def storage_of(folder: Path, url: str | None) -> optuna.storages.BaseStorage:
     except Exception as error:  # a database's driver raises what it likes
         cause = error.__cause__ or error
         said = str(cause).strip().split("\n")[0] or type(cause).__name__
-        raise UserError(f"search.storage: {url or folder}: cannot be opened: {said}") from None
+        remedy = f"; write sqlite:///{url} for a file" if url and "://" not in url else ""
+        raise UserError(f"search.storage: {masked(url or str(folder))}: cannot be opened: {said}{remedy}") from None
+
+
+def masked(url: str) -> str:
+    """A storage's URL without its password."""
+    return re.sub(r"(?<=://)([^:/@]*):[^@/]*@", r"\1:***@", url)
 
 
 @dataclass
@@ -132,7 +139,8 @@ class Study:
         self.total = self.settings.trials
         values: Iterator[dict[str, Any]] = self.space.grid() if grid else map(self._texts, self.settings.initial)
         if grid:
-            self.total = min(self.total, sum(1 for _ in islice(self.space.grid(), self.total)))
+            self.combinations = sum(1 for _ in self.space.grid())
+            self.total = min(self.total, self.combinations)
         queued = len(self.study.get_trials(deepcopy=False)) - self.warm
         values = islice(values, queued, None)
         for _ in range(queued, self.total):

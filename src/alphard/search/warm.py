@@ -15,13 +15,19 @@ from alphard.search.settings import Settings
 from alphard.search.space import Categorical, Space
 
 
-def warm_trials(settings: Settings, space: Space, base: DictConfig, choices: Mapping[str, Any]) -> list[FrozenTrial]:
+def warm_trials(
+    settings: Settings, space: Space, base: DictConfig, choices: Mapping[str, Any], folder: Path
+) -> list[FrozenTrial]:
     """The complete trials of `warm_start` that lie in the new space; one line counts them.
 
     A key that only the old space has must have had the value, or the group's option, that `base` has for all.
+
+    folder: the new study's.
     """
     if settings.warm_start is None:
         return []
+    if Path(settings.warm_start).resolve() == folder.resolve():
+        raise UserError(f"search.warm_start: {settings.warm_start} is this study itself; name another")
     try:
         said, trials = results.load(Path(settings.warm_start))
     except UserError as error:

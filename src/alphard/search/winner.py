@@ -1,13 +1,16 @@
 """The best trial as an experiment: `python train.py --config-dir studies/NAME experiment=NAME_best` repeats it."""
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from alphard.compose import of_one_run
+from alphard.fingerprint import without
+from alphard.search import results
 from alphard.search.configs import Configs, group_choices
 from alphard.storage import Folder
 
@@ -19,32 +22,44 @@ def name_of(folder: Path) -> str:
     return f"{folder.name}_best"
 
 
-def write(folder: Path, number: int, trial: Configs, searched: Collection[str], says: str) -> Path:
+def write(folder: Path, said: Mapping[str, Any], number: int, chosen: Mapping[str, Any], says: str) -> None:
     """Write trial `number` as an experiment in `folder`: group options, and every value that these do not give.
 
-    trial:    the study's configs, its overrides ending in the trial's own group choices.
-    searched: the trial's dimensions, which are written even where the config says the same today.
-    says:     a line about the trial.
+    said:   study.yaml.
+    chosen: the trial's value of each dimension, which is written even where the config says the same today.
+    says:   a line about the trial.
     """
-    stated: Any = OmegaConf.to_container(OmegaConf.load(folder / "trials" / str(number) / "config.yaml"), resolve=False)
-    plain = Configs(trial.folder, trial.name, trial.extra, ())
-    ours, theirs = group_choices(trial.compose(hydra=True)), group_choices(plain.compose(hydra=True))
+    configs = results.configs_of(folder, said)
+    ours = said["configs"]["choices"] | {group: chosen.get(group) for group in said["configs"]["groups"]}
+    theirs = group_choices(configs.compose(hydra=True))
+    stated = _stated(folder, said, number, chosen)
     # An override changes an entry of the defaults list; what has none there is added.
     defaults: list[Any] = [
         {f"override /{group}" if group in theirs else f"/{group}": option}
         for group, option in ours.items()
-        if group not in SKIPPED and (option != theirs.get(group) or group in searched)
+        if group not in SKIPPED and (option != theirs.get(group) or group in chosen)
     ]
     overrides = tuple(f"{group}={_option(ours.get(group))}" for group in theirs if group not in SKIPPED)
-    base = OmegaConf.to_container(Configs(trial.folder, trial.name, trial.extra, overrides).compose(), resolve=False)
+    base = OmegaConf.to_container(results.configs_of(folder, said, overrides).compose(), resolve=False)
     name = name_of(folder)
     head = f"# @package _global_\n# python train.py --config-dir {folder} experiment={name}\n# {says}\n"
-    values = [key for key in searched if key not in ours]
-    body = {"defaults": defaults} | _beyond(stated, base, values)
+    body = {"defaults": defaults} | _beyond(stated, base, [key for key in chosen if key not in ours])
     text = head + yaml.safe_dump(body, sort_keys=False, default_flow_style=None, allow_unicode=True)
     Folder(str(folder)).write(f"experiment/{name}.yaml", text.encode())
-    _verify(folder, trial, stated)
-    return folder / "experiment" / f"{name}.yaml"
+    _verify(folder, configs, stated)
+
+
+def _stated(folder: Path, said: Mapping[str, Any], number: int, chosen: Mapping[str, Any]) -> Any:
+    """What the trial trained: its config.yaml, or where that is lost, its values in today's configs."""
+    path = folder / "trials" / str(number) / "config.yaml"
+    if path.is_file():
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    groups = [f"{group}={chosen[group]}" for group in said["configs"]["groups"] if group in chosen]
+    config = of_one_run(results.configs_of(folder, said, (*said["configs"]["overrides"], *groups)).compose())
+    for key, value in chosen.items():
+        if key not in said["configs"]["groups"]:
+            OmegaConf.update(config, key, value)
+    return OmegaConf.to_container(without(config, ("output_dir", "overwrite")), resolve=False)
 
 
 def compose(folder: Path, configs: Configs, *overrides: str) -> DictConfig:

@@ -94,8 +94,8 @@ def _try(setup: Setup, job: Job, parent: Connection) -> Done:
     except Pruned:
         done.pruned = True
     except Exception as error:  # whatever a user's own code and the libraries raise is this trial's alone
-        if not isinstance(error, UserError):
-            traceback.print_exc()
+        if job.number is not None and not isinstance(error, UserError):
+            _write_down(setup.folder / "trials" / str(job.number))
         done.error = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     done.about = {"stopped_epoch": steps[-1], "seconds": round(time.perf_counter() - began, 3)} | done.about
     return done
@@ -121,6 +121,13 @@ def _probe(setup: Setup, job: Job) -> None:
     config = setup.configs.trial(setup.space, {})
     checking.check(setup.space, setup.settings, setup.configs, config)
     probe(config, job.threads, config.objective)
+
+
+def _write_down(home: Path) -> None:
+    """The error being handled, where the trial's own words are."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "training.log").open("a", encoding="utf-8") as log:
+        traceback.print_exc(file=log)
 
 
 def _end_with(parent: Connection) -> None:
