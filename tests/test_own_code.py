@@ -38,8 +38,8 @@ def call(project: Path, line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=project, env=where, capture_output=True, text=True, check=False)
 
 
-def test_the_readme_has_both_ways() -> None:
-    assert len(FILES) == 4
+def test_the_readme_has_both_ways_and_a_search() -> None:
+    assert len(FILES) == 5
     assert len(LINES) == 2
 
 
