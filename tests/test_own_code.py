@@ -85,3 +85,24 @@ def test_the_readmes_search_is_sound(project: Path) -> None:
     done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "and of 5 dimensions to search" in done.stdout
+
+
+@pytest.mark.more
+def test_a_model_that_ends_its_process_is_tried_once_more_and_the_search_goes_on(project: Path) -> None:
+    (project / "src/mine/quits.py").write_text(
+        "import os\n\nfrom mine import Wide\n\n\nclass Quits(Wide):\n"
+        "    def forward(self, x):\n"
+        "        os._exit(3) if self.hidden[0].out_features == 13 and self.training else None\n"
+        "        return super().forward(x)\n"
+    )
+    (project / "configs/model/quits.yaml").write_text(
+        "_target_: alphard.models.Classifier\nnet: {_target_: mine.quits.Quits, _partial_: true, width: 8}\n"
+        "optimizer: ${optimizer}\nscheduler: ${scheduler}\n"
+    )
+    line = "train.py search=mine model=quits model.net.width=8,13,16 search.algorithm=grid search.parallel=1 epochs=1"
+    line += " learning_rate=0.01 batch_size=64 optimizer=adamw threads=1 search.pruner.kind=none"
+    done = call(project, line)
+    assert done.returncode == 0, done.stderr
+    assert "trial 1: its process ended, status 3; it is tried once more" in done.stdout, done.stdout
+    assert "its process ended 2 times without a word, the last time with status 3" in done.stdout
+    assert "3 (2 complete, 1 failed)" in done.stdout

@@ -251,3 +251,24 @@ def test_a_storage_that_cannot_be_opened_is_named(tmp_path):
     for url in ("postgresql://nobody@127.0.0.1:1/none", "sqlite:////nowhere/at/all.db", "what", "mysql://"):
         with pytest.raises(UserError, match=r"search\.storage"):
             study_in(tmp_path / "s", storage=url)
+
+
+def test_each_worker_has_a_gpu_or_a_share_of_one(tmp_path, monkeypatch):
+    from omegaconf import OmegaConf
+
+    from alphard.search import local
+    from alphard.search.configs import Configs
+    from alphard.search.worker import Setup
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    settings = Settings(objective="value", parallel=3)
+    setup = Setup(Configs("configs", "config", (), ()), SPACE, settings, tmp_path)
+    seen = {}
+    for accelerator in ("auto", "cpu"):
+        base = OmegaConf.create({"trainer": {"accelerator": accelerator}})
+        with local.Workers(setup, base, 9) as workers:
+            pids = [worker.process.pid for worker in workers.workers]
+            texts = [Path(f"/proc/{pid}/environ").read_text().split("\0") for pid in pids]
+        seen[accelerator] = [next(e for e in text if e.startswith("CUDA_VISIBLE")) for text in texts]
+    assert [text.partition("=")[2] for text in seen["auto"]] == ["4", "7", "4"]
+    assert [text.partition("=")[2] for text in seen["cpu"]] == ["4,7"] * 3

@@ -2,9 +2,12 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import ROOT, environment
 
@@ -36,3 +39,12 @@ def test_a_bar_and_the_final_lines(tmp_path: Path) -> None:
     assert seen.rstrip().splitlines()[-1].startswith("validation_accuracy: 0.")
     assert "\x1b" not in log  # a bar's redrawing is nothing for a log
     assert log.splitlines()[-1] == seen.rstrip().splitlines()[-1].strip()
+
+
+@pytest.mark.more
+def test_a_search_shows_its_running_trials_and_then_the_result(tmp_path: Path) -> None:
+    seen = seen_on_a_terminal(tmp_path, "search=mlp", "search.trials=3", "epochs=3", "data.fraction=0.3", "threads=1")
+    assert "of 3 trials" in seen
+    assert re.search(r"best 0\.\d{6} in trial \d", seen)
+    assert "[1/3]" not in seen
+    assert seen.rstrip().splitlines()[-1].startswith("validation_accuracy: 0.")

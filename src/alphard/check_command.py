@@ -19,6 +19,10 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"configs: no configs/config.yaml in {Path.cwd()}; call alphard in the project's folder")
     line = command_line(arguments)
     line.multirun = searches(line)
+    if line.multirun:
+        from alphard.search import chosen
+
+        chosen.must_be_one(line, configs)
     try:
         print(f"sound: every name, value and target of this config{_sound(configs, arguments, line.multirun)}")
     except Refusals as refusal:

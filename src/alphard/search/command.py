@@ -71,7 +71,7 @@ def plan(config: DictConfig, overrides: Sequence[str]) -> Plan:
     extra = tuple(s.path for s in config.hydra.runtime.config_sources if s.provider == "command-line")
     groups = frozenset(dimension.key for dimension in space if dimension.key in choices)
     configs = Configs(sources["main"], config.hydra.job.config_name, extra, rest, groups)
-    checking.must_agree(space, said, configs, written)
+    checking.must_agree(space, said, configs, grammar.keys(written))
     node: Any = OmegaConf.to_container(config.search, resolve=False)
     base = of_one_run(configs.compose())
     return Plan(said, space, configs, base, choices, _folder(config, choices), node)

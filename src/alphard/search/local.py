@@ -50,7 +50,7 @@ class Worker:
 
     def __init__(self, setup: Setup, device: str | None, threads: int) -> None:
         self.trial: Trial | None = None
-        self.words = tempfile.TemporaryFile()  # noqa: SIM115  what it says outside any trial, kept while it lives
+        self.words = tempfile.TemporaryFile()  # noqa: SIM115  its stderr, kept while it lives
         environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
@@ -63,7 +63,7 @@ class Worker:
                 start_new_session=True,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=self.words,
+                stdout=subprocess.DEVNULL,  # a trial's stands in its training.log
                 stderr=self.words,
             )
         self.connection = Connection(ours.detach())
