@@ -56,7 +56,7 @@ def work(study: Study, most: int = 1000) -> list:
 
 def killed_in(study: Study) -> None:
     """What a process that dies leaves: its lock is free, its trials run."""
-    study._alive.close()
+    study.owner._file.close()
 
 
 def test_a_study_has_exactly_its_trials_and_more_when_it_is_raised(tmp_path):
@@ -164,7 +164,7 @@ def test_an_owner_on_another_machine_lives_as_long_as_its_lease(tmp_path, monkey
     monkeypatch.undo()
     here = study_in(tmp_path / "s")
     assert here.recover() == 0
-    monkeypatch.setattr("alphard.search.study.time.time", lambda: 1e10)
+    monkeypatch.setattr("alphard.search.owner.time.time", lambda: 1e10)
     assert here.recover() == 1
     assert here.take().number == trial.number
 

@@ -42,9 +42,7 @@ class Training:
         score_test: bool = False,
         lean: bool = False,
     ) -> None:
-        # Hydra's instantiate resolves what a reference leads to, in place; config.yaml keeps the references.
-        self.composed, self.config = config, config.copy()
-        config = self.config
+        self.config = config
         self.folder, self.local, self.reporter = folder, local, reporter
         self.score_test, self.lean = score_test, lean
         pl.seed_everything(config.seed, verbose=False)
@@ -82,12 +80,12 @@ class Training:
         artifacts.load(self.folder, judge.precision_plugin.convert_module(self.model))
         metrics = artifacts.finite(done | scores.reports(self.model, self.data, judge, "test"))
         self.folder.write(artifacts.METRICS, artifacts.metrics_json(metrics))
-        artifacts.write_config(self.folder, self.composed)
+        artifacts.write_config(self.folder, self.config)
         return metrics
 
     def begin(self) -> None:
         """All that could be refused was not: from here on the folder is this run's."""
-        artifacts.claim(self.folder, self.composed)
+        artifacts.claim(self.folder, self.config)
         self.local.mkdir(parents=True, exist_ok=True)
         self.log.open(self.local / artifacts.LOG)
 
@@ -132,7 +130,7 @@ class Training:
             "logged": sorted(logged),
             "device": str(self.trainer.strategy.root_device),
             "stopped_by": str(stopped) if stopped else None,
-            artifacts.DIGEST: resolved_sha256(self.composed),
+            artifacts.DIGEST: resolved_sha256(self.config),
         }
         metrics = self._keep(logged | about | reports)
         conclude(metrics, self.folder)

@@ -5,18 +5,13 @@ many processes take them, and a trial that was interrupted comes back under its 
 """
 
 import contextlib
-import fcntl
 import json
-import os
 import re
-import socket
-import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -25,12 +20,12 @@ from alphard.errors import TrainingError, UserError
 from alphard.fingerprint import changes
 from alphard.search import optuna_seam
 from alphard.search.journal import Journal, lock
+from alphard.search.owner import Owner
 from alphard.search.settings import Settings
 from alphard.search.space import Categorical, Space
 
 JOURNAL = "journal.log"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-LEASE = 60.0  # seconds for which an owner on another machine counts as alive after its last word
 
 
 def storage_of(folder: Path, url: str | None) -> optuna.storages.BaseStorage:
@@ -91,12 +86,9 @@ class Study:
     ) -> None:
         self.folder, self.settings, self.space = folder, settings, space
         self.storage = storage_of(folder, settings.storage)
-        self.owner = uuid.uuid4().hex[:12]
-        self._renewed = 0.0
         folder.mkdir(parents=True, exist_ok=True)
-        self._alive: BinaryIO = (folder / f".owner-{self.owner}").open("wb")
+        self.owner = Owner(folder)
         try:
-            fcntl.flock(self._alive, fcntl.LOCK_EX)
             with self._alone():
                 self._open(fingerprint, epochs, warm)
         except BaseException:
@@ -162,7 +154,7 @@ class Study:
                 return None
             self.study.sampler = optuna_seam.sampler(self.settings, self.space, self.number(waiting), self.warm)
             trial = self.study.ask()  # the one that has waited longest
-            trial.set_user_attr("owner", self.owner)
+            trial.set_user_attr("owner", self.owner.name)
         chosen = optuna_seam.choose(trial, self.space)
         return Trial(trial.number - self.warm, chosen, int(trial.user_attrs.get("deaths", 0)), trial._trial_id)
 
@@ -220,10 +212,8 @@ class Study:
 
     def renew(self) -> None:
         """Say, now and then, that this process lives, to those on other machines."""
-        if time.time() - self._renewed > LEASE / 3:
-            self._renewed = time.time()
-            said = {"host": socket.gethostname(), "pid": os.getpid(), "until": self._renewed + LEASE}
-            self.study.set_user_attr(f"owner {self.owner}", said)
+        if (word := self.owner.word()) is not None:
+            self.study.set_user_attr(f"owner {self.owner.name}", word)
 
     def recover(self) -> int:
         """Let the trials of dead owners wait again; returns how many."""
@@ -232,29 +222,12 @@ class Study:
             owners = self.study.user_attrs
             for trial in self.trials(TrialState.RUNNING):
                 owner = str(trial.user_attrs.get("owner", ""))
-                if owner == self.owner or self._lives(owner, owners.get(f"owner {owner}")):
+                if self.owner.lives(owner, owners.get(f"owner {owner}")):
                     continue
                 self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
                 count += 1
         return count
 
-    def _lives(self, owner: str, said: Mapping[str, Any] | None) -> bool:
-        """On this machine its lock says so exactly, on another its lease."""
-        path = self.folder / f".owner-{owner}"
-        if said is None or (said["host"] == socket.gethostname() and not path.exists()):
-            return False
-        if said["host"] != socket.gethostname():
-            return bool(said["until"] > time.time())
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        path.unlink(missing_ok=True)
-        return False
-
     def close(self) -> None:
         """Let go of the study: from here on, others take what this process left."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / f".owner-{self.owner}").unlink()
-        self._alive.close()
+        self.owner.close()

@@ -1,0 +1,57 @@
+"""Who works on a study: each process has a name, and others can tell whether it still lives."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+LEASE = 60.0  # seconds for which a process on another machine counts as alive after its last word
+
+
+class Owner:
+    """This process, as long as it holds the lock on a file of its own in the study's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.name = folder, uuid.uuid4().hex[:12]
+        self._file: BinaryIO = self._path(self.name).open("wb")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._said = 0.0
+
+    def word(self) -> dict[str, Any] | None:
+        """What to say to other machines; None where the last word is young enough."""
+        now = time.time()
+        if now - self._said < LEASE / 3:
+            return None
+        self._said = now
+        return {"host": socket.gethostname(), "pid": os.getpid(), "until": now + LEASE}
+
+    def lives(self, name: str, word: Mapping[str, Any] | None) -> bool:
+        """Whether the owner called `name` does, whose last word is `word`: here by its lock, elsewhere by its lease."""
+        path = self._path(name)
+        if name == self.name:
+            return True
+        if word is None or (word["host"] == socket.gethostname() and not path.exists()):
+            return False
+        if word["host"] != socket.gethostname():
+            return bool(word["until"] > time.time())
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        path.unlink(missing_ok=True)
+        return False
+
+    def close(self) -> None:
+        """From here on, others take what this process left."""
+        with contextlib.suppress(FileNotFoundError):
+            self._path(self.name).unlink()
+        self._file.close()
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f".owner-{name}"
