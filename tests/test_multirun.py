@@ -12,7 +12,6 @@ import pytest
 
 from tests.conftest import ROOT, Train, environment
 
-pytestmark = pytest.mark.hydra
 SHORT = ("-m", "epochs=1", "threads=1")
 
 
@@ -22,6 +21,7 @@ def table_of(out: str) -> list[list[str]]:
     return rows[-len([row for row in rows if row[0].isdigit()]) :]
 
 
+@pytest.mark.hydra
 def test_every_job_has_its_folder_and_its_row(train: Train) -> None:
     done = train(*SHORT, "learning_rate=1e-3,1e-2", "seed=0,1")
     assert done.status == 0, done.err
@@ -50,6 +50,7 @@ def test_a_named_folder_is_the_parent(how: str, train: Train, tmp_path: Path) ->
     ]
 
 
+@pytest.mark.hydra
 def test_a_bad_value_is_found_before_the_first_job_trains(train: Train, tmp_path: Path) -> None:
     done = train(*SHORT, "learning_rate=1e-3,-1", "model.net.dropout=0.1,1.5", f"output_dir={tmp_path}/mine")
     assert done.status == 2
@@ -59,6 +60,7 @@ def test_a_bad_value_is_found_before_the_first_job_trains(train: Train, tmp_path
     assert not (tmp_path / "mine").exists()
 
 
+@pytest.mark.hydra
 def test_a_job_that_fails_leaves_the_others_alone(train: Train) -> None:
     done = train(*SHORT, "learning_rate=1e9,1e-2", "optimizer=sgd")
     assert done.status == 1

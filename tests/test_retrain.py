@@ -108,6 +108,7 @@ def test_a_lost_trial_costs_neither_the_results_nor_the_winner(study: Path, tmp_
     assert lost.items() <= yaml.safe_load(experiment).items()
 
 
+@pytest.mark.more
 def test_fresh_seeds_are_those_that_no_trial_had(tmp_path: Path) -> None:
     line = ("search=mlp", "search.trials=3", "search.parallel=1", "optimizer=sgd", "epochs=1", "threads=1")
     done = run_train(tmp_path, *line, "data.fraction=0.2", "seed=0,3,7", "search.algorithm=random")
@@ -118,6 +119,7 @@ def test_fresh_seeds_are_those_that_no_trial_had(tmp_path: Path) -> None:
     assert int(made) == max(map(int, tried)) + 1
 
 
+@pytest.mark.more
 def test_ctrl_c_ends_a_retraining_and_its_line_goes_on(study: Path, tmp_path: Path) -> None:
     shutil.copytree(study, tmp_path / "studies/mlp")
     command = [str(Path(sys.executable).with_name("alphard")), "retrain", "studies/mlp", "seeds=40"]

@@ -44,6 +44,7 @@ def test_titanic_reaches_79_percent(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not PASSENGERS.exists(), reason="the passengers' file does not come with the project")
+@pytest.mark.more
 def test_the_lessons_line_reaches_the_lessons_score(tmp_path: Path) -> None:
     """Its script gives 0.797 after 200 epochs on these arrays, which it makes as here."""
     import pandas as pd

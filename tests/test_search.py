@@ -237,6 +237,7 @@ def test_the_config_of_a_search_is_shown_and_not_searched(train: Train) -> None:
     assert not (done.folder / "studies").exists()
 
 
+@pytest.mark.more
 def test_a_study_is_not_gone_on_with_in_another_storage(train: Train, tmp_path: Path) -> None:
     line = (*FAST, "search.trials=1", "optimizer=adamw")
     assert train(*line, "search.storage=sqlite:///x.db").status == 0

@@ -15,8 +15,6 @@ from alphard.errors import UserError
 from tests.conftest import Done, Train, run_train
 from tests.in_process import config_of, run_here
 
-pytestmark = pytest.mark.hydra
-
 ARTIFACTS = {
     "model.pt", "preprocessing.skops", "metrics.json", "eval_history.csv", "training.log", "config.yaml",
     "learning_curves.png", "confusion_matrix.png",
@@ -43,6 +41,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return done
 
 
+@pytest.mark.hydra
 def test_leaves_every_artifact_and_nothing_else(done: Done) -> None:
     assert {path.name for path in (done.folder / "out").iterdir()} == ARTIFACTS
     assert {path.name for path in done.folder.iterdir()} == {"out"}  # no empty outputs/
@@ -96,6 +95,7 @@ def test_log_holds_what_was_printed(done: Done) -> None:
     assert (done.folder / "out/training.log").read_text() == done.out + done.err
 
 
+@pytest.mark.hydra
 def test_config_keeps_references_and_names_no_place(done: Done) -> None:
     text = (done.folder / "out/config.yaml").read_text()
     config = yaml.safe_load(text)
@@ -106,6 +106,7 @@ def test_config_keeps_references_and_names_no_place(done: Done) -> None:
     assert str(done.folder) not in text
 
 
+@pytest.mark.hydra
 def test_config_repeats_the_run_bitwise(done: Done, tmp_path: Path) -> None:
     out = done.folder / "out"
     again = run_train(tmp_path, f"--config-path={out}", "--config-name=config", "output_dir=again")
@@ -114,12 +115,14 @@ def test_config_repeats_the_run_bitwise(done: Done, tmp_path: Path) -> None:
     assert (tmp_path / "again/config.yaml").read_bytes() == (out / "config.yaml").read_bytes()
 
 
+@pytest.mark.hydra
 def test_setting_on_a_kept_config_reaches_the_optimizer(done: Done) -> None:
     config = OmegaConf.load(done.folder / "out/config.yaml")
     config.learning_rate = 0.5
     assert config.optimizer.lr == 0.5
 
 
+@pytest.mark.hydra
 def test_same_line_again_prints_the_result_and_trains_nothing(done: Done) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in (done.folder / "out").iterdir()}
     again = run_train(done.folder, *SHORT, "output_dir=out")
@@ -137,6 +140,7 @@ def test_another_config_is_refused_with_the_difference(done: Done) -> None:
     assert (done.folder / "out/model.pt").read_bytes() == model
 
 
+@pytest.mark.hydra
 def test_a_run_with_no_folder_named_goes_to_hydras(train: Train) -> None:
     done = train(*SHORT, "epochs=1")
     assert done.status == 0, done.err
@@ -155,6 +159,7 @@ def test_vertex_environment_is_honoured(train: Train, tmp_path: Path) -> None:
     assert {line["trial"] for line in lines} == {"7"}
 
 
+@pytest.mark.hydra
 def test_environment_values_are_not_written_down(train: Train, tmp_path: Path) -> None:
     done = train("epochs=1", "data.name=${oc.env:WHICH}", "output_dir=out", WHICH="breast_cancer")
     assert done.status == 0, done.err
