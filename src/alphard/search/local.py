@@ -114,14 +114,20 @@ class Workers:
 
     def probe(self) -> None:
         """Raise UserError with all that every trial would fail by."""
-        first = self.workers[0]
-        first.send(Job(None, {}, self.threads))
-        try:
-            done: Done = first.connection.recv()
-        except (EOFError, OSError):
-            raise TrainingError(f"search: the worker ended before the first trial, {first.end()}") from None
-        if done.error:
-            raise UserError(*done.error.split("\n"))
+        how = ""
+        for _ in range(DEATHS):
+            first = self.workers[0]
+            first.send(Job(None, {}, self.threads))
+            try:
+                done: Done = first.connection.recv()
+            except (EOFError, OSError):
+                how = first.end()
+                self.workers[0] = self._worker(0)
+                continue
+            if done.error:
+                raise UserError(*done.error.split("\n"))
+            return
+        raise TrainingError(f"search: workers end before the first trial, {how}")
 
     def search(self, study: Study, view: View, may_begin: Callable[[], bool]) -> None:
         """Train until no trial waits, or none may begin and none runs; TrainingError where too many failed."""
