@@ -58,6 +58,7 @@ def test_a_local_config_is_taken_where_there_is_one(tmp_path: Path) -> None:
     assert yaml.safe_load(done.stdout)["epochs"] == 77
 
 
+@pytest.mark.more
 def test_lightning_is_silent_and_a_users_warning_is_not(tmp_path: Path) -> None:
     names = "\n".join(f"name{i},{i % 2},{i}.5" for i in range(60))
     (tmp_path / "rows.csv").write_text(f"name,label,x\n{names}\n")

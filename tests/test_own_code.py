@@ -53,6 +53,7 @@ def test_an_own_model_trains(line: str, project: Path) -> None:
     assert 0.9 < metrics["validation_auroc"] <= 1
 
 
+@pytest.mark.more
 def test_an_own_models_mistakes_are_named(project: Path) -> None:
     done = call(project, "train.py model=wide model.net.width=wide +model.net.depth=3")
     assert done.returncode == 2
@@ -72,6 +73,7 @@ def test_an_exception_in_own_code_names_its_line(project: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.more
 def test_a_name_outside_is_not_reached_through_an_own_package(project: Path) -> None:
     (project / "src/mine/alias.py").write_text("from os import system\n")
     done = call(project, "train.py model=wide model.net._target_=mine.alias.system")
