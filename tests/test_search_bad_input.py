@@ -8,8 +8,8 @@ import pytest
 
 from alphard.errors import UserError
 from alphard.hydra_seam import command_line
+from alphard.search import command
 from alphard.search.chosen import must_be_one
-from alphard.search.command import check
 from tests.conftest import ROOT, Train
 
 SPACE = """
@@ -123,7 +123,11 @@ def checked(folder: Path, space: str, *overrides: str) -> int:
     """What `alphard check` says of a search over `space`: what the first worker would."""
     shutil.copytree(ROOT / "configs", folder / "configs")
     (folder / "configs/search/mine.yaml").write_text(SPACE.strip().format(space=space))
-    return check(folder / "configs", ["search=mine", *overrides])
+    return of(folder, "search=mine", *overrides)
+
+
+def of(folder: Path, *overrides: str) -> int:
+    return len(command.checked(folder / "configs", overrides).space.dimensions)
 
 
 @pytest.mark.parametrize(("space", "said"), CHECKED_SPACES)
@@ -152,11 +156,11 @@ def test_the_files_initial_values_give_way_to_the_command_line(tmp_path: Path) -
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     (tmp_path / "configs/search/mine.yaml").write_text(SPACE.strip().format(space=space))
     for line in (["learning_rate=0.01"], ["learning_rate=interval(1e-2,1e-1)"], ["epochs=10"], ["epochs=range(16,18)"]):
-        assert check(tmp_path / "configs", ["search=mine", initial, *line])
+        assert of(tmp_path, "search=mine", initial, *line)
     with pytest.raises(UserError, match="seed: is no dimension"):
-        check(tmp_path / "configs", ["search=mine", "search.initial=[{seed: 1}]", "learning_rate=0.01"])
+        of(tmp_path, "search=mine", "search.initial=[{seed: 1}]", "learning_rate=0.01")
     with pytest.raises(UserError, match="epocs: is no dimension of this space; did you mean `epochs`"):
-        check(tmp_path / "configs", ["search=mine", "search.initial=[{epocs: 15}]", "epochs=10"])
+        of(tmp_path, "search=mine", "search.initial=[{epocs: 15}]", "epochs=10")
 
 
 def test_an_option_that_is_not_there(train: Train) -> None:
@@ -168,6 +172,11 @@ def test_an_option_that_is_not_there(train: Train) -> None:
     ("words", "said"),
     [
         (["search.trials=3"], "search.trials: no such key; choose a search first: search=mlp"),
+        (["+search.trials=3"], "search: {'trials': 3}: no search is chosen; choose one first, as in search=mlp"),
+        (["search=[mlp]"], "search: [mlp]: a search is chosen by one name; give search=mlp"),
+        (["trainer=[1]"], "trainer: [1]: an option is a word; the options are auto, cpu, ddp, gpu"),
+        (["-m", "trainer=[cpu,1],gpu"], "trainer: [cpu,1],gpu: an option is a word; the options are auto"),
+        (["search=mlp", "logger=[2]"], "logger: [2]: an option is a word; the options are csv, mlflow, none, tensorboard"),
         (["search=default"], "search: default: is what others start from; choose search=mlp"),
         (["search=mlp,default"], "search: mlp,default: a search is not swept; run one at a time"),
         (["-m", "search=choice(mlp,default)"], "search: choice(mlp,default): a search is not swept"),

@@ -1,5 +1,6 @@
 """A study without training: its trials are exact in number, come back as they were, and belong to one process each."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,8 +12,9 @@ import pytest
 from optuna.trial import TrialState
 
 from alphard.errors import TrainingError, UserError
-from alphard.search import grammar
+from alphard.search import grammar, results
 from alphard.search.settings import Pruner, Settings
+from alphard.search.storages import stored
 from alphard.search.study import Study
 
 SPACE = grammar.read(
@@ -169,6 +171,58 @@ def test_an_owner_on_another_machine_lives_as_long_as_its_lease(tmp_path, monkey
     assert here.take().number == trial.number
 
 
+def test_a_trial_that_another_machine_has_finished_stands(tmp_path, monkeypatch):
+    """A machine that slept for longer than its lease wakes up and speaks of its trial."""
+    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    slept = study_in(tmp_path / "s")
+    trial = slept.take()
+    monkeypatch.undo()
+    with monkeypatch.context() as later:
+        later.setattr("alphard.search.owner.time.time", lambda: 1e10)
+        here = study_in(tmp_path / "s")
+        assert here.recover() == 1
+    again = here.take()
+    assert again.number == trial.number
+    here.tell(again, TrialState.COMPLETE, 0.5, {})
+    assert slept.report(trial, 1, 0.1)
+    slept.tell(trial, TrialState.PRUNED, 0.1, {"error": "late"})
+    slept.give_back(trial, 1)
+    (known,) = here.trials(TrialState.COMPLETE)
+    assert (known.number, known.value, known.user_attrs.get("error")) == (trial.number, 0.5, None)
+
+
+def test_a_trial_whose_process_is_gone_is_shown_as_interrupted(tmp_path):
+    study = study_in(tmp_path / "s")
+    said = {"configs": {}, "overrides": [], "search": {"objective": "value", "direction": "maximize"}}
+    said["search"]["space"] = {"x": "interval(0, 1)"}
+    (tmp_path / "s/study.yaml").write_text(json.dumps(said))
+    work(study, most=1)
+    study.take()
+    assert [row["state"] for row in results.rows(tmp_path / "s")[1]] == ["complete", "running"]
+    killed_in(study)
+    assert [row["state"] for row in results.rows(tmp_path / "s")[1]] == ["complete", "interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("postgresql+psycopg://u:p:w/1@h:5/d", "postgresql+psycopg://u@h:5/d"),
+        ("redis://:pw@h/0", "redis://@h/0"),
+        ("postgresql://h/d?user=u&password=pw&a=b", "postgresql://h/d?user=u&a=b"),
+        ("postgresql://h/d?password=pw&a=b", "postgresql://h/d?a=b"),
+        ("postgresql://u:${oc.env:PW}@h/d", "postgresql://u:${oc.env:PW}@h/d"),
+        ("${oc.env:STUDY_DB}", "${oc.env:STUDY_DB}"),
+        ("sqlite:///a:b@c.db", "sqlite:///a:b@c.db"),
+        (None, None),
+    ],
+)
+def test_no_file_keeps_a_password_and_no_error_shows_one(url, kept):
+    assert stored(url) == kept
+    if url is not None:
+        shown = UserError(f"search.storage: {url}: is gone; see {url}").paragraph()
+        assert not any(secret in shown for secret in ("pw@", "=pw", "p:w/1"))
+
+
 def test_too_many_failures_end_a_study_and_say_the_last(tmp_path):
     study = study_in(tmp_path / "s", max_failures=1)
     for _ in range(2):
@@ -226,8 +280,6 @@ def test_several_processes_share_a_study_exactly(tmp_path, url):
                 file.write(f"{{trial.number}}\\n")
     """)
     root = Path(__file__).parents[1]
-    if url:  # its tables are made by the first
-        study_in(tmp_path / "s", trials=30, storage=url.format(tmp_path)).close()
     workers = [
         subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(4)

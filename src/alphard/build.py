@@ -1,6 +1,7 @@
 """The parts of a run, from a checked config: trainer, data, model."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from alphard import targets
-from alphard.construct import instantiate
+from alphard import cluster, ranks, targets
+from alphard.construct import instantiate, snapshot
+from alphard.data import TableData, kept
 from alphard.errors import UserError
 from alphard.storage import is_url
 
@@ -30,21 +32,36 @@ def callbacks_of(config: DictConfig) -> list[pl.Callback]:
     return [_said_at(f"callbacks.{name}", instantiate, node) for name, node in config.callbacks.items()]
 
 
-def trainer_of(config: DictConfig, callbacks: list[pl.Callback], logs: Path) -> pl.Trainer:
-    """Lightning's trainer with the config's loggers, which write below `logs` where they name no folder."""
+def trainer_of(config: DictConfig, callbacks: list[pl.Callback], home: Path, logs: Path | None = None) -> pl.Trainer:
+    """Lightning's trainer with the config's loggers.
+
+    home: where Lightning's own checkpoints go.
+    logs: where loggers write that name no folder; None is logs/ in `home`.
+    """
     _must_make_sense(config.trainer)
     loggers = []
     for name, node in config.logger.items():
-        save = {"save_dir": str(logs)} if "save_dir" in node and node.save_dir is None else {}
+        save = {"save_dir": str(logs or home / "logs")} if _names_no_folder(node) else {}
         loggers.append(_said_at(f"logger.{name}", instantiate, node, **save))
-    lean = lean_for(callbacks) | {"default_root_dir": str(logs.parent)}  # where Lightning's own checkpoints go
+    lean = lean_for(callbacks) | {"default_root_dir": str(home)}
     given = {name: value for name, value in lean.items() if config.trainer.get(name) is None}
     make = _said_at("trainer", instantiate, config.trainer, _partial_=True)
+    own = make.keywords.get("plugins") or []
+    given |= cluster.arguments(config.trainer, own if isinstance(own, list) else [own])
     trainer: pl.Trainer = _said_at("trainer", make, callbacks=callbacks, logger=loggers or False, **given)
     for name, remedy in EMPTY.items():
         if getattr(trainer, name) == 0:
             raise UserError(f"trainer.{name}: 0: {remedy}")
     return trainer
+
+
+def logs_here(config: DictConfig) -> bool:
+    """Whether any logger writes where the run says."""
+    return any(map(_names_no_folder, config.logger.values()))
+
+
+def _names_no_folder(node: DictConfig) -> bool:
+    return "save_dir" in node and node.save_dir is None
 
 
 def lean_for(callbacks: list[pl.Callback]) -> dict[str, Any]:
@@ -60,9 +77,18 @@ def lean_for(callbacks: list[pl.Callback]) -> dict[str, Any]:
     }
 
 
-def data_of(config: DictConfig) -> pl.LightningDataModule:
-    """The data module; a table's rows are loaded when first asked for."""
+def data_of(config: DictConfig, shared: bool = False) -> pl.LightningDataModule:
+    """The data module; a table's rows are loaded when first asked for.
+
+    shared: one run of many in this process, which may have loaded the same rows already.
+    """
     data: pl.LightningDataModule = _said_at("data", instantiate, config.data)
+    asked = inspect.signature(targets.locate(config.data._target_)).parameters
+    if "batch_size" in asked and "batch_size" not in config.data and ranks.first():
+        said = "takes batch_size and is not told; the setting says nothing until its YAML has batch_size: ${batch_size}"
+        warnings.warn(f"data: {config.data._target_} {said}", stacklevel=2)
+    if shared and isinstance(data, TableData):
+        kept.give_rows(data, snapshot(config.data))
     return data
 
 

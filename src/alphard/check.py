@@ -68,6 +68,8 @@ def _settings(config: DictConfig, root: Schema, groups: set[str]) -> Iterator[st
     for name in map(str, config):
         if name in known:
             yield from _value(config, config, name, annotations[name], name)
+        elif name == "search":
+            yield f"search: {show(nodes.read(config, name))}: no search is chosen; choose one first, as in search=mlp"
         elif name not in groups | referred:
             yield f"{name}: no setting has this name, and nothing refers to it{nearest(name, [*known, *groups])}"
     for name, parameter in known.items():

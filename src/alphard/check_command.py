@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from alphard.compose import Refusals, compose, must_be_sound, refused
+from alphard.compose import Refusals, compose, must_be_sound, nameless, refused
 from alphard.errors import UserError
 from alphard.hydra_seam import command_line
+from alphard.lookup import here
 from alphard.multirun import searches
 
 
@@ -14,9 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     for argument in arguments:
         if argument.startswith("-"):
             raise UserError(f"{argument}: alphard check takes overrides alone, as in epochs=5")
-    configs = Path("configs")
-    if not (configs / "config.yaml").exists():
-        raise UserError(f"configs: no configs/config.yaml in {Path.cwd()}; call alphard in the project's folder")
+    configs = here()
     line = command_line(arguments)
     line.multirun = searches(line)
     if line.multirun:
@@ -27,6 +26,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"sound: every name, value and target of this config{_sound(configs, arguments, line.multirun)}")
     except Refusals as refusal:
         raise refused(configs, line, refusal) from None
+    except TypeError:
+        if problems := nameless(configs, line):
+            raise UserError(*problems) from None
+        raise
     return 0
 
 
@@ -35,6 +38,6 @@ def _sound(configs: Path, arguments: Sequence[str], searched: bool) -> str:
     if not searched:
         must_be_sound(compose(configs, arguments))
         return ""
-    from alphard.search.command import check
+    from alphard.search.command import checked
 
-    return f", and of {check(configs, arguments)} dimensions to search"
+    return f", and of {len(checked(configs, arguments).space.dimensions)} dimensions to search"

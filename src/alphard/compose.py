@@ -10,7 +10,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alphard.check import nearest
@@ -63,6 +63,20 @@ def explain(configs: Path, line: Namespace, refusal: Exception) -> tuple[list[st
     except Refusals:
         rest = None
     return list(dict.fromkeys(problems)) or [first_line(refusal)], rest
+
+
+def nameless(configs: Path, line: Namespace) -> list[str]:
+    """The groups of which a command line asks for what is no word; of `trainer=[1]` Hydra only says TypeError."""
+    problems = []
+    for text, override in _parsed(line)[0]:
+        value: Any = override.value()
+        given = value.list if isinstance(value, ChoiceSweep) else [value]
+        names = [name for one in given if isinstance(one, list) for name in one]
+        known = options(configs, override.key_or_group)
+        if known and not all(isinstance(name, str) for name in names):
+            key, _, said = text.partition("=")
+            problems.append(f"{key}: {said}: an option is a word; the options are {', '.join(known)}")
+    return problems
 
 
 def check_sweep(configs: Path, line: Namespace) -> None:

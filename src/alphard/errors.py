@@ -1,6 +1,11 @@
 """What ends a run early, and the exit status of each."""
 
+import re
 import signal
+
+# In a URL before the host, as people write it; behind it, as libpq takes it.
+PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):[^@\s]*@")
+PARAMETER = re.compile(r"(?<=[?&])(password=)[^&\s]+")
 
 
 class UserError(Exception):
@@ -16,8 +21,8 @@ class UserError(Exception):
         self.problems = problems
 
     def paragraph(self) -> str:
-        """What stderr shows."""
-        lines = "\n  ".join(self.problems)
+        """What stderr shows: no password of a URL, whoever quotes it."""
+        lines = masked("\n  ".join(self.problems))
         return f"error: {lines}" if len(self.problems) == 1 else f"error: {len(self.problems)} problems\n  {lines}"
 
 
@@ -40,3 +45,8 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.status = 128 + number
+
+
+def masked(text: str) -> str:
+    """The text without the passwords of the URLs in it."""
+    return PARAMETER.sub(r"\1***", PASSWORD.sub(r"\1:***@", text))

@@ -46,6 +46,19 @@ def read(text: str) -> Value:
     return text
 
 
+def plain(value: Any) -> Value:
+    """A value of Python's as what `write` takes."""
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return Plain(str(value).lower())
+    return Plain("null" if value is None else repr(value))
+
+
 def write(value: Value) -> str:
     """What stands behind the `=` of an override; raises ValueError for what Hydra cannot hold."""
     if isinstance(value, list):

@@ -7,10 +7,19 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from alphard.errors import UserError
 from alphard.refusals import Refusals
 
 # What other programs call a setting.
 SHORT = {"lr": "learning_rate", "bs": "batch_size", "wd": "weight_decay", "max_epochs": "epochs", "n_epochs": "epochs"}
+
+
+def here() -> Path:
+    """The configs of the project in whose folder a command is called; UserError elsewhere."""
+    configs = Path("configs")
+    if not (configs / "config.yaml").exists():
+        raise UserError(f"configs: no configs/config.yaml in {Path.cwd()}; call alphard in the project's folder")
+    return configs
 
 
 def paths(config: Any, at: str = "") -> Iterator[str]:

@@ -30,7 +30,7 @@ class OwnValues:
             return value
         if self._is_group(key):
             return text if isinstance(value, literals.Plain) else value
-        own = self._own(key)
+        own = self.own(key)
         if isinstance(own, str):
             return text
         return literals.integral(value) if type(own) is int and isinstance(value, literals.Plain) else value
@@ -39,7 +39,7 @@ class OwnValues:
         group = key.lstrip("+~").partition("@")[0]
         return "." not in group and (self.configs / group).is_dir()
 
-    def _own(self, key: str) -> Any:
+    def own(self, key: str) -> Any:
         """The config's value at `key`: "" where one has to be given, None where it cannot be known."""
         from omegaconf import OmegaConf
         from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException

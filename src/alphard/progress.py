@@ -54,18 +54,11 @@ class Progress(pl.Callback):
             self.bar.update(self.task, completed=trainer.current_epoch + 1, description="  ".join(said))
 
 
-def conclude(metrics: dict[str, Any], folder: Folder) -> None:
-    """Print the table of results and where the artifacts lie."""
+def conclude(metrics: dict[str, Any], folder: Folder, table: bool = True) -> None:
+    """Print the table of results, where it is wanted, and where the artifacts lie."""
     splits = [split for split in ("validation", "test") if f"{split}_accuracy" in metrics]
-    table = Table("metric", *splits)
-    for name in SHOWN:
-        values = [metrics.get(f"{split}_{name}") for split in splits]
-        if any(value is not None for value in values):
-            table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
-    rows = {"validation": metrics.get("val_rows"), "test": metrics.get("test_rows")}
-    table.add_row("rows", *(str(rows[split]) for split in splits))
-    if splits:
-        tables.show(table)
+    if splits and table:
+        tables.show(_scores(metrics, splits))
     if metrics.get("test_rows") and "test" not in splits:
         print(f"test split: {metrics['test_rows']} rows, sealed; score_test=true opens it")
     kept = "best" if metrics.get("restore_best") else "last"
@@ -75,6 +68,17 @@ def conclude(metrics: dict[str, Any], folder: Folder) -> None:
     if folder.local:
         print(f"  {'  '.join(sorted(path.name for path in folder.local.iterdir() if not path.name.startswith('.')))}")
         print(f"repeat: python {_script()} --config-path={shlex.quote(str(folder.local))} --config-name=config")
+
+
+def _scores(metrics: dict[str, Any], splits: list[str]) -> Table:
+    table = Table("metric", *splits)
+    for name in SHOWN:
+        values = [metrics.get(f"{split}_{name}") for split in splits]
+        if any(value is not None for value in values):
+            table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    rows = {"validation": metrics.get("val_rows"), "test": metrics.get("test_rows")}
+    table.add_row("rows", *(str(rows[split]) for split in splits))
+    return table
 
 
 def _script() -> str:

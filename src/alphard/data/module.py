@@ -1,6 +1,5 @@
 """The data module that every source shares: load once, serve slices."""
 
-import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from annotated_types import Ge
 
+from alphard import ranks
 from alphard.data.batches import Batches
 from alphard.data.table import Array, Splits, Table, judged, part_of, stratified
 from alphard.errors import UserError
@@ -59,7 +59,7 @@ class TableData(pl.LightningDataModule):
         if getattr(self.load, "__isabstractmethod__", False):
             raise UserError(f"data: {name} has no load; write one that returns alphard.data.Splits")
         with warnings.catch_warnings():
-            if os.environ.get("LOCAL_RANK", "0") != "0":  # each process loads; one of them speaks
+            if not ranks.first():  # each process loads; one of them speaks
                 warnings.simplefilter("ignore")
             splits = judged(self.load(), f"data: {name}.load")
         if self.fraction < 1:

@@ -26,6 +26,9 @@ def must_be_one(line: Namespace, configs: Path) -> None:
             override = parser.parse_override(text)
             if override.key_or_group == "search":
                 said = text.partition("=")[2]
+                if isinstance(override.value(), list):
+                    remedy = how_to_choose(configs, "search")
+                    raise UserError(f"search: {said}: a search is chosen by one name; give {remedy}")
                 if override.is_sweep_override():
                     raise UserError(f"search: {said}: a search is not swept; run one at a time")
             if not override.is_sweep_override():

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from alphard.errors import TrainingError, UserError
 from alphard.search.study import Study, Trial
-from alphard.search.worker import Done, Job, Report, Setup
+from alphard.search.worker import Done, Job, Probe, Report, Setup
 
 TICK = 0.5  # seconds between two looks at the clock, at other processes, and at the table
 DEATHS = 2  # of one trial's process, without a word: then the trial has failed
@@ -113,11 +113,13 @@ class Workers:
         return Worker(self.setup, device, self.threads)
 
     def probe(self) -> None:
-        """Raise UserError with all that every trial would fail by."""
+        """Raise UserError with all that every trial would fail by; the first worker says it, the others warm up."""
         how = ""
+        for other in self.workers[1:]:
+            other.send(Probe(self.threads, whole=False))
         for _ in range(DEATHS):
             first = self.workers[0]
-            first.send(Job(None, {}, self.threads))
+            first.send(Probe(self.threads, whole=True))
             try:
                 done: Done = first.connection.recv()
             except (EOFError, OSError):
@@ -126,6 +128,8 @@ class Workers:
                 continue
             if done.error:
                 raise UserError(*done.error.split("\n"))
+            for warning in done.about["warnings"]:
+                print(f"warning: {warning}", file=sys.stderr, flush=True)
             return
         raise TrainingError(f"search: workers end before the first trial, {how}")
 

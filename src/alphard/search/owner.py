@@ -18,7 +18,7 @@ class Owner:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.name = folder, uuid.uuid4().hex[:12]
-        self._file: BinaryIO = self._path(self.name).open("wb")
+        self._file: BinaryIO = _path(folder, self.name).open("wb")
         fcntl.flock(self._file, fcntl.LOCK_EX)
         self._said = 0.0
 
@@ -31,27 +31,35 @@ class Owner:
         return {"host": socket.gethostname(), "pid": os.getpid(), "until": now + LEASE}
 
     def lives(self, name: str, word: Mapping[str, Any] | None) -> bool:
-        """Whether the owner called `name` does, whose last word is `word`: here by its lock, elsewhere by its lease."""
-        path = self._path(name)
-        if name == self.name:
+        """Whether the owner called `name` does; the file of one that is dead is removed."""
+        if name == self.name or lives(self.folder, name, word):
             return True
-        if word is None or (word["host"] == socket.gethostname() and not path.exists()):
-            return False
-        if word["host"] != socket.gethostname():
-            return bool(word["until"] > time.time())
-        with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        path.unlink(missing_ok=True)
+        if word is not None:
+            _path(self.folder, name).unlink(missing_ok=True)
         return False
 
     def close(self) -> None:
         """From here on, others take what this process left."""
         with contextlib.suppress(FileNotFoundError):
-            self._path(self.name).unlink()
+            _path(self.folder, self.name).unlink()
         self._file.close()
 
-    def _path(self, name: str) -> Path:
-        return self.folder / f".owner-{name}"
+
+def lives(folder: Path, name: str, word: Mapping[str, Any] | None) -> bool:
+    """Whether the owner called `name` does, whose last word is `word`: here by its lock, elsewhere by its lease."""
+    if word is None:
+        return False
+    if word["host"] != socket.gethostname():
+        return bool(word["until"] > time.time())
+    try:
+        with _path(folder, name).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f".owner-{name}"

@@ -14,16 +14,17 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from alphard.errors import UserError
-from alphard.search import grammar
+from alphard.search import grammar, owner
 from alphard.search.configs import Configs
 from alphard.search.space import Categorical
-from alphard.search.study import storage_of
+from alphard.search.storages import storage_of, stored
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 ABOUT = "study.yaml"
 STATES = {state: state.name.lower() for state in TrialState} | {TrialState.FAIL: "failed"}
+INTERRUPTED = "interrupted"  # it ran when its process died; the search's own line runs it again
 ORDER = {TrialState.COMPLETE: 0, TrialState.PRUNED: 1, TrialState.RUNNING: 2, TrialState.FAIL: 3}
 Row = dict[str, Any]
 BEFORE, AFTER = ("trial", "state"), ("stopped_epoch", "seconds", "error")
@@ -42,9 +43,12 @@ def table(folder: str | Path) -> "DataFrame":
     return pd.DataFrame(found, columns=columns)
 
 
-def rows(folder: Path) -> tuple[dict[str, Any], list[Row], list[str]]:
-    """What `table` shows, and before it what a study's folder says of it."""
-    said, trials = load(folder)
+def rows(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[Row], list[str]]:
+    """What `table` shows, and before it what a study's folder says of it.
+
+    url: of the storage, from who knows its password.
+    """
+    said, trials = load(folder, url)
     search = said["search"]
     space = grammar.read(search["space"], grammar.of_space(search["space"], said["overrides"]))
     objective, sign = search["objective"], -1 if search["direction"] == "maximize" else 1
@@ -55,7 +59,8 @@ def rows(folder: Path) -> tuple[dict[str, Any], list[Row], list[str]]:
     found = []
     for trial in began:
         near = noise is not None and trial.state == TrialState.COMPLETE and _gap(trial, began[0]) <= noise
-        row: Row = {"trial": trial.number, "state": STATES[trial.state], objective: trial.value}
+        state = INTERRUPTED if trial.user_attrs.get(INTERRUPTED) else STATES[trial.state]
+        row: Row = {"trial": trial.number, "state": state, objective: trial.value}
         row["near_best"] = near if noise is not None else None
         for dimension in space:
             value = trial.params.get(dimension.key)
@@ -66,17 +71,26 @@ def rows(folder: Path) -> tuple[dict[str, Any], list[Row], list[str]]:
     return said, found, columns
 
 
-def load(folder: Path) -> tuple[dict[str, Any], list[FrozenTrial]]:
-    """What a study's folder says of it, and its own trials, numbered from 0; UserError where it is no study's."""
+def load(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[FrozenTrial]]:
+    """What a study's folder says of it, and its own trials, numbered from 0; UserError where it is no study's.
+
+    A trial whose process is gone has the attribute INTERRUPTED.
+    """
     said = about(folder)
-    url = OmegaConf.to_container(OmegaConf.create({"url": said["search"].get("storage")}), resolve=True)["url"]  # type: ignore[call-overload,index]
+    known = OmegaConf.to_container(OmegaConf.create({"url": said["search"].get("storage")}), resolve=True)["url"]  # type: ignore[call-overload,index]
+    if url is not None and stored(url) == stored(known):
+        known = url
     try:
-        study = optuna.load_study(study_name=folder.name, storage=storage_of(folder, url))
+        study = optuna.load_study(study_name=folder.name, storage=storage_of(folder, known))
     except KeyError:
         raise UserError(f"{folder}: its storage knows no study {folder.name}") from None
-    warm, trials = int(study.user_attrs.get("warm", 0)), study.get_trials()
+    words = study.user_attrs
+    warm, trials = int(words.get("warm", 0)), study.get_trials()
     for trial in trials:
         trial.number -= warm
+        name = str(trial.user_attrs.get("owner", ""))
+        if trial.state == TrialState.RUNNING and not owner.lives(folder, name, words.get(f"owner {name}")):
+            trial.user_attrs[INTERRUPTED] = True
     return said, trials[warm:]
 
 

@@ -1,15 +1,12 @@
 """What a search config's `search:` node may say, apart from the space."""
 
-import dataclasses
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from alphard.check import judge, nearest
-from alphard.errors import UserError
+from alphard import schema
 from alphard.types import Count, Positive, Seed, Whole
 
 
@@ -60,39 +57,4 @@ class Settings:
 
 def read(node: Mapping[str, Any]) -> Settings:
     """The settings of a resolved `search:` node; UserError with every problem."""
-    problems: list[str] = []
-    found: Settings = _bind(Settings, {k: v for k, v in node.items() if k != "space"}, "search", problems)
-    if problems:
-        raise UserError(*problems)
-    return found
-
-
-def _bind(schema: Any, node: Mapping[str, Any], at: str, problems: list[str]) -> Any:
-    hints = typing.get_type_hints(schema, include_extras=True)
-    values: dict[str, Any] = {}
-    for name, value in node.items():
-        path = f"{at}.{name}"
-        if name not in hints:
-            problems.append(f"{path}: a search has no such setting{nearest(name, hints)}")
-        elif dataclasses.is_dataclass(hints[name]):
-            if isinstance(value, Mapping):
-                values[name] = _bind(hints[name], value, path, problems)
-            else:
-                first, *_ = names = list(_names(hints[name]))
-                one = f"{path}.{first}={value}" if isinstance(value, str) else f"{{{', '.join(names)}}}"
-                problems.append(f"{path}: {value!r}: is no {{key: value}}; give {one}")
-        else:
-            problem, values[name] = judge(hints[name], value)
-            if problem:
-                problems.append(f"{path}{problem}")
-    problems += [f"{at}.{name}: is missing; give {at}.{name}=…" for name in _needed(schema) if name not in node]
-    return None if problems else schema(**values)
-
-
-def _names(schema: Any) -> Iterator[str]:
-    return (f.name for f in dataclasses.fields(schema))
-
-
-def _needed(schema: Any) -> Iterator[str]:
-    missing = dataclasses.MISSING
-    return (f.name for f in dataclasses.fields(schema) if f.default is missing and f.default_factory is missing)
+    return schema.read(Settings, {k: v for k, v in node.items() if k != "space"}, "search", "a search")

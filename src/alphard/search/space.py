@@ -148,11 +148,12 @@ class Space:
         if dimension.when is not None and chosen.get(dimension.when.parent) != dimension.when.choice:
             yield from self._grid(chosen, at + 1)
             return
-        for value in _steps(dimension):
+        for value in steps(dimension):
             yield from self._grid(chosen | {dimension.key: value}, at + 1)
 
 
-def _steps(dimension: Dimension) -> list[Any]:
+def steps(dimension: Dimension) -> list[Any]:
+    """A grid's values of a dimension; ValueError for an interval of floats."""
     if isinstance(dimension, Categorical):
         return list(dimension.choices)
     if isinstance(dimension, Integer):

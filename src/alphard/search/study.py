@@ -5,48 +5,23 @@ many processes take them, and a trial that was interrupted comes back under its 
 """
 
 import contextlib
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from alphard.errors import TrainingError, UserError
-from alphard.fingerprint import changes
-from alphard.search import optuna_seam
-from alphard.search.journal import Journal, lock
+from alphard.errors import TrainingError
+from alphard.search import optuna_seam, queue
+from alphard.search.journal import lock
 from alphard.search.owner import Owner
 from alphard.search.settings import Settings
-from alphard.search.space import Categorical, Space
+from alphard.search.space import Space
+from alphard.search.storages import storage_of
 
-JOURNAL = "journal.log"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
-
-def storage_of(folder: Path, url: str | None) -> optuna.storages.BaseStorage:
-    """The study's storage; UserError where it cannot be opened."""
-    try:
-        if url is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            return optuna.storages.JournalStorage(Journal(folder / JOURNAL))
-        return optuna.storages.get_storage(url)
-    except UserError:
-        raise
-    except Exception as error:  # a database's driver raises what it likes
-        cause = error.__cause__ or error
-        said = str(cause).strip().split("\n")[0] or type(cause).__name__
-        remedy = f"; write sqlite:///{url} for a file" if url and "://" not in url else ""
-        raise UserError(f"search.storage: {masked(url or str(folder))}: cannot be opened: {said}{remedy}") from None
-
-
-def masked(url: str) -> str:
-    """A storage's URL without its password."""
-    return re.sub(r"(?<=://)([^:/@]*):[^@/]*@", r"\1:***@", url)
 
 
 @dataclass
@@ -90,7 +65,10 @@ class Study:
         self.owner = Owner(folder)
         try:
             with self._alone():
-                self._open(fingerprint, epochs, warm)
+                self.study = queue.opened(folder, self.storage, settings, fingerprint, epochs, warm)
+                self.warm = int(self.study.user_attrs.get("warm", 0))
+                self.renew()
+                self.total = queue.fill(self.study, settings, space)
         except BaseException:
             self.close()
             raise
@@ -102,50 +80,6 @@ class Study:
             lock(file, "search")
             yield
 
-    def _open(self, fingerprint: Mapping[str, Any], epochs: int, warm: Sequence[FrozenTrial]) -> None:
-        self.study = optuna.create_study(
-            storage=self.storage,
-            study_name=self.folder.name,
-            direction=self.settings.direction,
-            pruner=optuna_seam.pruner(self.settings, epochs),
-            load_if_exists=True,
-        )
-        self.study_id = self.storage.get_study_id_from_name(self.folder.name)
-        now = json.loads(json.dumps(fingerprint, default=str))
-        before = self.study.user_attrs.get("fingerprint")
-        if before is None:
-            for trial in warm[len(self.study.get_trials(deepcopy=False)) :]:  # some are there if this was killed here
-                self.study.add_trial(trial)
-            self.study.set_user_attr("warm", len(warm))
-            self.study.set_user_attr("fingerprint", now)
-        elif difference := changes(before, now):
-            remedy = "say its own line, or give output_dir=ANOTHER_FOLDER"
-            raise UserError(f"search: {self.folder} holds another study ({difference}); {remedy}")
-        self.warm = int(self.study.user_attrs.get("warm", 0))
-        self.renew()
-        self._queue()
-
-    def _queue(self) -> None:
-        """Waiting entries up to `trials`; those of a grid and of `initial` bring their values along."""
-        grid = self.settings.algorithm == "grid"
-        self.total = self.settings.trials
-        values: Iterator[dict[str, Any]] = self.space.grid() if grid else map(self._texts, self.settings.initial)
-        if grid:
-            self.combinations = sum(1 for _ in self.space.grid())
-            self.total = min(self.total, self.combinations)
-        queued = len(self.study.get_trials(deepcopy=False)) - self.warm
-        values = islice(values, queued, None)
-        for _ in range(queued, self.total):
-            self.study.enqueue_trial(next(values, {}))
-
-    def _texts(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Initial values as the tuner says them."""
-        said: dict[str, Any] = {}
-        for key, value in values.items():
-            dimension = self.space[key]
-            said[key] = dimension.text(value) if isinstance(dimension, Categorical) else value
-        return said
-
     def take(self) -> Trial | None:
         """The next waiting trial, with its values chosen from all results so far; None where none waits."""
         with self._alone():
@@ -153,29 +87,40 @@ class Study:
             if waiting is None:
                 return None
             self.study.sampler = optuna_seam.sampler(self.settings, self.space, self.number(waiting), self.warm)
+            # First, so that on other machines, which this lock says nothing to, it never runs with nobody's name.
+            self.storage.set_trial_user_attr(waiting._trial_id, "owner", self.owner.name)
             trial = self.study.ask()  # the one that has waited longest
-            trial.set_user_attr("owner", self.owner.name)
+            if trial.number != waiting.number or trial.user_attrs.get("owner") != self.owner.name:
+                trial.set_user_attr("owner", self.owner.name)
+            if trial.number - self.warm >= self.total:  # another machine took the last one in between
+                self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                return None
         chosen = optuna_seam.choose(trial, self.space)
         return Trial(trial.number - self.warm, chosen, int(trial.user_attrs.get("deaths", 0)), trial._trial_id)
 
     def report(self, trial: Trial, step: int, value: float) -> bool:
         """Record a value; returns whether the trial should end here."""
         trial.reported[step] = value
-        self.storage.set_trial_intermediate_value(trial.id, step, value)
+        try:
+            self.storage.set_trial_intermediate_value(trial.id, step, value)
+        except UpdateFinishedTrialError:  # another machine took this process for dead, and was faster
+            return True
         now = self.storage.get_trial(trial.id)
         now.intermediate_values = dict(trial.reported)  # without the later steps of an interrupted attempt
         return bool(self.study.pruner.prune(self.study, now))
 
     def tell(self, trial: Trial, state: TrialState, value: float | None, about: Mapping[str, Any]) -> None:
-        """Finish a trial: its value, and what else a table shows of it."""
-        for name, said in about.items():
-            self.storage.set_trial_user_attr(trial.id, name, said)
-        self.storage.set_trial_state_values(trial.id, state, None if value is None else [value])
+        """Finish a trial: its value, and what else a table shows of it; one that another machine finished stands."""
+        with contextlib.suppress(UpdateFinishedTrialError):
+            for name, said in about.items():
+                self.storage.set_trial_user_attr(trial.id, name, said)
+            self.storage.set_trial_state_values(trial.id, state, None if value is None else [value])
 
     def give_back(self, trial: Trial, deaths: int) -> None:
         """Let a trial wait again, under its number and with its values."""
-        self.storage.set_trial_user_attr(trial.id, "deaths", deaths)
-        self.storage.set_trial_state_values(trial.id, TrialState.WAITING)
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_user_attr(trial.id, "deaths", deaths)
+            self.storage.set_trial_state_values(trial.id, TrialState.WAITING)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """This study's own trials in these states, by number."""

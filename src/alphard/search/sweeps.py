@@ -81,13 +81,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, QuotedString):
-        return value.text
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return literals.Plain(str(value).lower())
-    return literals.Plain("null" if value is None else repr(value))
+    return value.text if isinstance(value, QuotedString) else literals.plain(value)
 
 
 def must_be_positive(low: float, why: str = "") -> None:

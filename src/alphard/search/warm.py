@@ -29,7 +29,7 @@ def warm_trials(
     if Path(settings.warm_start).resolve() == folder.resolve():
         raise UserError(f"search.warm_start: {settings.warm_start} is this study itself; name another")
     try:
-        said, trials = results.load(Path(settings.warm_start))
+        said, trials = results.load(Path(settings.warm_start), settings.storage)
     except UserError as error:
         raise UserError(f"search.warm_start: {error}") from None
     there = said["search"]

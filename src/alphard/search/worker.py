@@ -3,12 +3,14 @@
 The imports are paid once.  It ends with the process that started it.
 """
 
+import gc
 import os
 import select
 import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -35,11 +37,19 @@ class Setup:
 
 @dataclass
 class Job:
-    """A trial to train; with number None, the whole space to check and one config to try without training."""
+    """A trial to train."""
 
-    number: int | None
+    number: int
     chosen: dict[str, Any]
     threads: int
+
+
+@dataclass
+class Probe:
+    """One config to try without training; and, where `whole`, the space to check before, and to answer for."""
+
+    threads: int
+    whole: bool
 
 
 @dataclass
@@ -69,12 +79,20 @@ def main() -> None:
 
         for name in WATCHED:  # a trial reports to the search alone
             os.environ.pop(name, None)
+        frozen = False
         while True:
-            job: Job = parent.recv()
-            parent.send(_try(setup, job, parent))
+            job: Job | Probe = parent.recv()
+            done = _try(setup, job, parent)
+            if isinstance(job, Job) and not frozen:
+                # What a first trial has loaded stays; looked through again and again it costs each trial 10 ms.
+                gc.collect()
+                gc.freeze()
+                frozen = True
+            if isinstance(job, Job) or job.whole:
+                parent.send(done)
 
 
-def _try(setup: Setup, job: Job, parent: Connection) -> Done:
+def _try(setup: Setup, job: Job | Probe, parent: Connection) -> Done:
     """Do the job, or say what was raised; only the process's own death says nothing."""
     from alphard.errors import Pruned
 
@@ -87,14 +105,16 @@ def _try(setup: Setup, job: Job, parent: Connection) -> Done:
 
     done = Done(None, False, None, {})
     try:
-        if job.number is None:
-            _probe(setup, job)
+        if isinstance(job, Probe):
+            with warnings.catch_warnings(record=True) as heard:
+                _probe(setup, job)
+            done.about["warnings"] = [str(each.message) for each in heard if each.category is UserWarning]
         else:
             done.value, done.about = _train(setup, job, listen)
     except Pruned:
         done.pruned = True
     except Exception as error:  # whatever a user's own code and the libraries raise is this trial's alone
-        if job.number is not None and not isinstance(error, UserError):
+        if isinstance(job, Job) and not isinstance(error, UserError):
             _write_down(setup.folder / "trials" / str(job.number))
         done.error = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     done.about = {"stopped_epoch": steps[-1], "seconds": round(time.perf_counter() - began, 3)} | done.about
@@ -113,13 +133,17 @@ def _train(setup: Setup, job: Job, listen: Listener) -> tuple[float, dict[str, A
     return float(metrics[config.objective]), about
 
 
-def _probe(setup: Setup, job: Job) -> None:
+def _probe(setup: Setup, job: Probe) -> None:
     """What every trial would fail by, before the first: the config, the space, the data, the objective's name."""
+    from alphard.compose import must_be_sound
     from alphard.run import probe
     from alphard.search import checking
 
     config = setup.configs.trial(setup.space, {})
-    checking.check(setup.space, setup.settings, setup.configs, config)
+    if job.whole:
+        checking.check(setup.space, setup.settings, setup.configs, config)
+    else:
+        must_be_sound(config)
     probe(config, job.threads, config.objective)
 
 

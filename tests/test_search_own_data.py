@@ -1,0 +1,67 @@
+"""Data of a user's own in a search, with the mistake that its YAML invites."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, environment
+
+CODE = """
+from dataclasses import dataclass
+
+import numpy as np
+from alphard.data import Splits, Table, TableData
+
+
+@dataclass(eq=False, kw_only=True)
+class Moons(TableData):
+    rows: int = 90
+
+    def load(self) -> Splits:
+        X = np.random.default_rng(0).standard_normal((self.rows, 2)).astype(np.float32)
+        y = (X[:, 0] > X[:, 1] ** 2).astype(np.int64)
+        return Splits.of([Table(X[::2], y[::2]), Table(X[1::2], y[1::2])], ["a", "b"], ["out", "in"])
+"""
+WARNING = (
+    "warning: data: mine.moons.Moons takes batch_size and is not told; the setting says nothing until its YAML has "
+    "batch_size: ${batch_size}"
+)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("configs", "src"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
+    for name in ("train.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "src/mine").mkdir()
+    (folder / "src/mine/moons.py").write_text(CODE)
+    (folder / "configs/data/moons.yaml").write_text("_target_: mine.moons.Moons\nrows: 90\nseed: ${seed}\n")
+    return folder
+
+
+def call(project: Path, *line: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "train.py", "data=moons", "threads=1", *line]
+    where = environment(PYTHONPATH=":".join(filter(None, [str(project / "src"), environment().get("PYTHONPATH")])))
+    return subprocess.run(command, cwd=project, env=where, capture_output=True, text=True, check=False)
+
+
+def test_a_batch_size_that_says_nothing_is_told_once(project: Path) -> None:
+    done = call(project, "epochs=1", "batch_size=8", "output_dir=alone")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [WARNING]
+    quiet = call(project, "epochs=1", "+data.batch_size=${batch_size}", "output_dir=told")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+
+
+@pytest.mark.more
+def test_a_search_tells_it_once_and_before_its_first_trial(project: Path) -> None:
+    space = ("search.trials=4", "search.parallel=2", "epochs=2", "search.initial=[]")
+    done = call(project, "search=mlp", *space)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [WARNING]
+    assert "4 (4 complete)" in done.stdout
