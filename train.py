@@ -81,8 +81,10 @@ def stopped(error: BaseException) -> Interrupted | None:
 
 def in_our_words(error: BaseException, line: Namespace | None) -> BaseException:
     """What Hydra or the system refused, with everything else that is wrong, and what would be right."""
-    from alphard.compose import Refusals, refused
+    from alphard.compose import Refusals, nameless, refused
 
+    if isinstance(error, TypeError) and line is not None and (problems := nameless(CONFIGS, line)):
+        return UserError(*problems)
     if isinstance(error, Refusals) and line is not None:
         return refused(CONFIGS, line, error)
     if isinstance(error, OSError) and error.filename:
@@ -120,8 +122,10 @@ def main() -> int:
             at = sys.argv.index(line.overrides[-1]) + 1 if line.overrides else len(sys.argv)
             sys.argv[at:at] = [word for word in OF_A_RUN if word not in sys.argv]
         if multirun.searches(line):
+            from alphard import ranks
             from alphard.search import chosen
 
+            ranks.must_be_alone("search")
             chosen.must_be_one(line, CONFIGS)
             sys.argv += ["--multirun"] * (not line.multirun)
             line.multirun = True

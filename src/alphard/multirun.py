@@ -57,6 +57,8 @@ class Summary(Callback):
         self.swept = {str(each.input_line).partition("=")[0] for each in overrides if each.is_sweep_override()}
 
     def on_job_end(self, config: DictConfig, job_return: Any, **_: Any) -> None:
+        if isinstance(job_return._return_value, dict) and "stopped_epoch" not in job_return._return_value:
+            return  # a machine that trained with another, which tells the result
         said = dict(str(text).partition("=")[::2] for text in config.hydra.overrides.task)
         self.jobs.append((said, job_return))
         if in_multirun() and job_return._return_value is None:  # train.py has told the error

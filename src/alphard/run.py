@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from alphard import ranks  # isort: split
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from alphard import artifacts, locking
+from alphard import artifacts, build, locking
+from alphard.copies import made
 from alphard.objective import Listener, Reporter
 from alphard.progress import conclude
 from alphard.quiet import quiet
@@ -69,17 +70,22 @@ def run(
     OmegaConf.update(config, "threads", torch.get_num_threads(), force_add=True)
     folder = _folder(output_dir, home)
     reporter = Reporter(objective, not sys.stdout.isatty(), listeners)
-    with environment_kept(), quiet(), _scratch(folder) as local:
+    logs = None if lean else _logs(config, folder)
+    with environment_kept(), quiet(), made(folder) as here, made(logs) if logs else nullcontext() as there:
 
         def parts() -> Training:
-            return Training(config, folder, local, reporter, score_test, lean)
+            return Training(config, folder, here.local, reporter, score_test, lean, there)
 
-        if ranks.local():  # Lightning started this process to train with rank 0, which tells the rest
+        if not ranks.first():  # this process trains with the first, which tells the rest
+            # On another machine nobody has looked yet: what is finished there waits for no one.
+            if not ranks.local() and artifacts.finished(folder, config, overwrite) is not None:
+                return Result({}, folder.path)
             return parts().follow()
         reporter.must_be_heard()
         done = artifacts.finished(folder, config, overwrite)
         if done is None or (score_test and not artifacts.opened(done)):
-            folder.must_be_writable()
+            for each in (folder, logs) if logs else (folder,):
+                each.must_be_writable()
             with locking.alone_in(folder):
                 done = artifacts.finished(folder, config, overwrite)  # another run may have ended meanwhile
                 if done is None:
@@ -96,7 +102,7 @@ def probe(config: DictConfig, threads: int, objective: str) -> None:
     """Raise what `run` would before the first step; writes nothing."""
     torch.set_num_threads(threads)
     with environment_kept(), quiet(), tempfile.TemporaryDirectory(prefix="alphard-") as scratch:
-        Probe(config, Folder(scratch), Path(scratch), Reporter(objective, False)).probe()
+        Probe(config, Folder(scratch), Path(scratch), Reporter(objective, False), lean=True).probe()
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
@@ -120,19 +126,23 @@ def environment_kept() -> Iterator[None]:
         os.environ.update(before)
 
 
-@contextmanager
-def _scratch(folder: Folder) -> Iterator[Path]:
-    """Where files are made: in the folder itself, or for one elsewhere, in one that is removed."""
-    if folder.local is not None:
-        yield folder.local
-        return
-    with tempfile.TemporaryDirectory(prefix="alphard-") as scratch:
-        yield Path(scratch)
-
-
 def _folder(output_dir: str | None, home: str) -> Folder:
     clouds = os.environ.get("AIP_MODEL_DIR")
     path = output_dir or clouds or home
     # A job of a multirun is given a folder in the cloud's as its output_dir.
-    in_clouds = clouds is not None and f"{path}/".startswith(f"{clouds.rstrip('/')}/")
-    return Folder(path, "AIP_MODEL_DIR" if clouds and in_clouds else "output_dir")
+    return Folder(path, "output_dir" if _below(clouds, path) is None else "AIP_MODEL_DIR")
+
+
+def _logs(config: DictConfig, folder: Folder) -> Folder | None:
+    """Where a cloud wants loggers to write that name no folder; a multirun's jobs apart, as their own folders are."""
+    path = os.environ.get("AIP_TENSORBOARD_LOG_DIR")
+    if not path or not build.logs_here(config):
+        return None
+    below = _below(os.environ.get("AIP_MODEL_DIR"), folder.path)
+    return Folder(f"{path.rstrip('/')}{below or ''}", "AIP_TENSORBOARD_LOG_DIR")
+
+
+def _below(parent: str | None, path: str) -> str | None:
+    """What of `path` comes after `parent`, from a slash on; None where it lies elsewhere."""
+    whole, inner = f"{(parent or '').rstrip('/')}/", f"{path.rstrip('/')}/"
+    return inner[len(whole) - 1 : -1] if parent and inner.startswith(whole) else None

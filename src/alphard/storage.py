@@ -4,15 +4,20 @@ What is written is there complete or not at all: beside and renamed on a disk, i
 """
 
 import contextlib
+import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
 
 from alphard.errors import TrainingError, UserError
+
+EMULATOR = "STORAGE_EMULATOR_HOST"  # names what stands in for Google Cloud Storage
+# Files that are read at a time.  Emulators answer one by one, and refuse those that wait behind a few others.
+AT_ONCE, AT_ONCE_EMULATED = 32, 4
 
 
 def is_url(path: str) -> bool:
@@ -24,6 +29,7 @@ def is_url(path: str) -> bool:
 def reading(path: str, at: str) -> Iterator[BinaryIO]:
     """A file opened to read; UserError at config path `at` where that cannot be."""
     try:
+        _prepare(path)
         file: BinaryIO = fsspec.open(path, "rb").open() if is_url(path) else open(_local(path), "rb")  # noqa: SIM115
     except FileNotFoundError:
         raise UserError(f"{at}: {path} does not exist{_seen_from(path)}") from None
@@ -46,6 +52,7 @@ class Folder:
     def __init__(self, path: str, at: str = "output_dir") -> None:
         self.path, self.at = path.rstrip("/") if is_url(path) else str(_local(path)), at
         try:
+            _prepare(self.path)
             self.fs: Any = fsspec.core.url_to_fs(self.path)[0]
         except Exception as error:  # a bucket's client raises what it likes
             raise _unknown(path, at, error) from None
@@ -68,6 +75,44 @@ class Folder:
         except NotADirectoryError:
             raise UserError(f"{self.at}: {self.path} lies under a file; give a folder") from None
         return content
+
+    def names(self) -> list[str]:
+        """Every file in it and below, as a path relative to it, sorted; none where there is no such folder.
+
+        Raises UserError where that cannot be told.
+        """
+        root = str(self.fs._strip_protocol(self.path)).rstrip("/")
+        try:
+            self.fs.invalidate_cache()  # what others have written since
+            found = self.fs.find(self.path)
+        except FileNotFoundError:
+            return []
+        except Exception as error:  # a bucket's client raises what it likes
+            raise UserError(f"{self.at}: {self.path} cannot be read: {_reason(error)}") from None
+        return sorted(path.removeprefix(f"{root}/") for path in found)
+
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The content of those files that are there, read at once.  Raises UserError where one cannot be read."""
+        if not names:
+            return {}
+        paths = {str(self.fs._strip_protocol(self.uri(name))): name for name in names}
+        emulated = bool(os.environ.get(EMULATOR))
+        many = {"batch_size": AT_ONCE_EMULATED if emulated else AT_ONCE} if self.fs.async_impl else {}
+        found = self.fs.cat([*paths], on_error="return", **many)
+        for path, content in found.items():
+            if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+                raise UserError(f"{self.at}: {self.uri(paths[path])} cannot be read: {_reason(content)}")
+        return {paths[path]: content for path, content in found.items() if isinstance(content, bytes)}
+
+    def fetch(self, name: str, to: Path) -> None:
+        """Copy a file of any size to this machine, whole or not at all.  Raises TrainingError where that fails."""
+        try:
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as beside:
+                self.fs.get_file(self.uri(name), str(Path(beside) / to.name))
+                os.replace(Path(beside) / to.name, to)
+        except Exception as error:  # a full disk, or whatever a bucket's client raises
+            raise TrainingError(f"{self.uri(name)} cannot be copied to {to}: {_reason(error)}") from error
 
     def write(self, name: str, content: bytes) -> str:
         """Write `content` whole, making parent folders; returns its uri.  Raises TrainingError where that fails."""
@@ -125,6 +170,15 @@ def make(folder: Path) -> list[Path]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return made
+
+
+def _prepare(path: str) -> None:
+    """Before gcsfs is imported: no look-ups that an emulator never answers, and its errors are told by us alone."""
+    if path.startswith(("gs://", "gcs://")):
+        if os.environ.get(EMULATOR):
+            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        if (logger := logging.getLogger("gcsfs")).level == logging.NOTSET:
+            logger.setLevel(logging.CRITICAL)
 
 
 def _local(path: str) -> Path:

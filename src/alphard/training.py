@@ -9,7 +9,8 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 
-from alphard import artifacts, build, scores, signals
+from alphard import artifacts, build, cluster, scores, signals
+from alphard.copies import Copies, Made
 from alphard.data import TableData, preprocessing
 from alphard.errors import Interrupted, Pruned
 from alphard.fingerprint import resolved_sha256
@@ -41,10 +42,12 @@ class Training:
         reporter: Reporter,
         score_test: bool = False,
         lean: bool = False,
+        logs: Made | None = None,
     ) -> None:
         self.config = config
         self.folder, self.local, self.reporter = folder, local, reporter
         self.score_test, self.lean = score_test, lean
+        self.copies = Copies(Made(folder, local), *([logs] if logs else []))
         pl.seed_everything(config.seed, verbose=False)
         self.log = Log()
         self.history = History()
@@ -54,20 +57,18 @@ class Training:
         self.best = next((callback for callback in own if isinstance(callback, BestWeights)), None)
         cut = [LastStep()] if (config.trainer.get("max_steps") or 0) > 0 else []
         # What is reported has been kept: a signal may come between the two.
-        callbacks = [Start(self.begin), self.history, *own, self.reporter, self.progress, *cut]
-        self.trainer = build.trainer_of(config, callbacks, self.local / "logs")
+        callbacks = [Start(self.begin), self.copies, self.history, *own, self.reporter, self.progress, *cut]
+        self.trainer = build.trainer_of(config, callbacks, self.local, logs.local if logs else None)
         self.progress.shown &= self.trainer.progress_bar_callback is None  # there is one terminal
-        self.data = build.data_of(config)
+        self.data = build.data_of(config, shared=lean)
         facts = self.data.facts if isinstance(self.data, TableData) else getattr(self.data, "facts", {})
         if score_test:
             self.data.test_dataloader()  # says now, and not after training, that there is none
         self.model = build.model_of(config, facts)
 
     def train(self) -> Result:
-        with self.log:
-            result = self._fit_and_keep()
-        self._upload()
-        return result
+        with self.copies, self.log:
+            return self._fit_and_keep()
 
     def follow(self) -> Result:
         self._fit()
@@ -88,10 +89,12 @@ class Training:
         artifacts.claim(self.folder, self.config)
         self.local.mkdir(parents=True, exist_ok=True)
         self.log.open(self.local / artifacts.LOG)
+        self.copies.begun = True
 
     def _fit(self) -> None:
         # Lightning finds checkpoints in ways of its own; none is ever unpickled.
-        self.trainer.fit(self.model, datamodule=self.data, weights_only=True)
+        with cluster.assembled(self.config, self.trainer):
+            self.trainer.fit(self.model, datamodule=self.data, weights_only=True)
 
     def _fit_and_keep(self) -> Result:
         stopped: Interrupted | None = None
@@ -113,7 +116,6 @@ class Training:
         with signals.held():
             metrics = self._judge_and_keep(stopped)
         if stopped:
-            self._upload()
             raise stopped
         return Result(metrics, self.folder.path)
 
@@ -133,7 +135,7 @@ class Training:
             artifacts.DIGEST: resolved_sha256(self.config),
         }
         metrics = self._keep(logged | about | reports)
-        conclude(metrics, self.folder)
+        conclude(metrics, self.folder, table=not self.lean)
         self.reporter.final(logged, len(self.history.rows))
         return metrics
 
@@ -147,6 +149,7 @@ class Training:
         splits = self.data.splits if isinstance(self.data, TableData) else None
         if splits and splits.preprocessing is not None:
             write(preprocessing.FILE, preprocessing.dumps(splits.preprocessing))
+        self.copies.copy()
         write(artifacts.METRICS, artifacts.metrics_json(metrics))
         return metrics
 
@@ -157,13 +160,6 @@ class Training:
         matrix = metrics.get("validation_confusion_matrix")
         if matrix and isinstance(self.data, TableData):
             self.folder.write(artifacts.CONFUSION, plots.confusion_matrix(matrix, self.data.splits.classes))
-
-    def _upload(self) -> None:
-        """To a folder elsewhere: what loggers wrote, and the log, complete only now."""
-        if self.folder.local is None:
-            for path in sorted(self.local.rglob("*")):
-                if path.is_file():
-                    self.folder.write(path.relative_to(self.local).as_posix(), path.read_bytes())
 
 
 class Probe(Training):
