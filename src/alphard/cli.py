@@ -6,6 +6,7 @@ Each subcommand's code is imported only when it is called.
 """
 
 import importlib
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -22,7 +23,7 @@ SUBCOMMANDS = {
     ),
     "results": (
         "alphard.search.results_command",
-        "show what a search found: a sorted table, trials.csv, the best as an experiment",
+        "show what a search found, here or on Vertex AI: a sorted table, trials.csv, the best as an experiment",
         "alphard results studies/mlp",
     ),
     "retrain": (
@@ -30,7 +31,36 @@ SUBCOMMANDS = {
         "train a search's best on fresh seeds, then open the test split once",
         "alphard retrain studies/mlp seeds=5",
     ),
+    "image": (
+        "vertex_ai.image_command",
+        "build the container's image by docker or podman, tagged with the git revision, and push it",
+        "alphard image build image=europe-west4-docker.pkg.dev/my-project/my-repository/alphard",
+    ),
+    "rehearse": (
+        "vertex_ai.rehearse_command",
+        "run the job that submit would send, here and for nothing, and say whether it is ready",
+        "alphard rehearse experiment=mine search=mlp search.trials=4",
+    ),
+    "submit": (
+        "vertex_ai.submit_command",
+        "a training, or its search, as a job on Vertex AI; dry_run=true prints it for gcloud",
+        "alphard submit experiment=titanic_lesson search=titanic_lesson train=gs://… val=gs://… dry_run=true",
+    ),
+    "wait": (
+        "vertex_ai.wait_command",
+        "follow a job of Vertex AI to its end; Ctrl-C leaves it running",
+        "alphard wait projects/my-project/locations/europe-west4/hyperparameterTuningJobs/123",
+    ),
+    "cancel": (
+        "vertex_ai.cancel_command",
+        "end a job of Vertex AI; what its finished trials left is kept",
+        "alphard cancel projects/my-project/locations/europe-west4/hyperparameterTuningJobs/123",
+    ),
 }
+
+# What is asked of a job in the cloud, which a word gives by its name or by its folder's URL.
+OF_JOBS = {"results": "vertex_ai.results_command"}
+JOB = re.compile(r"projects/[^/]+/locations/|(?!file:)[a-z][a-z0-9+.-]*://")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & {*rest}:
         print(f"alphard {name}: {does}\n\n  {example}")
         return 0
+    if any(map(JOB.match, rest)):
+        module = OF_JOBS.get(name, module)
     return call(module, rest)
 
 

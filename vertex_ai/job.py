@@ -1,0 +1,161 @@
+"""What a command line would submit: the training's config as train.py composes it, and the job around it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from alphard import guard
+from alphard.compose import Refusals, must_be_sound, of_one_run, refused
+from alphard.errors import UserError
+from alphard.hydra_seam import command_line
+from alphard.lookup import here, options
+from alphard.multirun import searches
+from alphard.search import chosen, command
+from alphard.search.command import Plan
+from alphard.search.configs import Configs, group_choices
+from vertex_ai import container, settings, spec
+from vertex_ai.settings import Job
+
+NEEDED = ("project", "region", "image", "base")
+
+
+@dataclass
+class Submission:
+    """A job, and what it was made of.
+
+    job:         as the REST API takes it.
+    kind:        hyperparameterTuningJobs or customJobs.
+    study:       the name of what is searched or trained.
+    plan:        of a search; None for a custom job.
+    config:      what each trial trains, but for the values of its parameters.
+    local_paths: data that lies on this machine alone, as `data.path: rows.csv`.
+    ignored:     what only spends less, and Vertex AI has no counterpart for.
+    """
+
+    job: dict[str, Any]
+    kind: str
+    settings: Job
+    study: str
+    plan: Plan | None
+    config: DictConfig
+    local_paths: list[str]
+    ignored: list[str]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The CustomJobSpec of the job, or of each of its trials."""
+        found: dict[str, Any] = self.job["jobSpec" if self.kind == "customJobs" else "trialJobSpec"]
+        return found
+
+    @property
+    def base(self) -> str:
+        """The folder in which the trials' folders lie."""
+        return str(self.spec["baseOutputDirectory"]["outputUriPrefix"])
+
+
+def of_line(words: Sequence[str], needed: Sequence[str] = NEEDED) -> Submission:
+    """The job that the `key=value` words of a command line describe, checked whole, nothing contacted.
+
+    Raises UserError with everything that is missing or wrong, in the job's settings and in the training's.
+    """
+    problems: list[str] = []
+    job, rest = Job(), list(words)
+    try:
+        job, rest = settings.read(words, needed)
+    except UserError as error:
+        problems += error.problems
+        rest = settings.others(words)
+    try:
+        made = _of(job, rest)
+    except UserError as error:
+        raise UserError(*problems, *error.problems) from None
+    if problems:
+        raise UserError(*problems)
+    return made
+
+
+def _of(job: Job, rest: list[str]) -> Submission:
+    configs = here()
+    _must_be_overrides(rest, configs)
+    line = command_line(rest)
+    line.multirun = searches(line)
+    try:
+        if line.multirun:
+            chosen.must_be_one(line, configs)
+            plan = command.checked(configs, rest)
+            config, choices, given = plan.base, plan.choices, plan.configs.overrides
+        else:
+            plan, given = None, tuple(rest)
+            configured = Configs(str(configs.absolute()), "config", (), given)
+            config, choices = of_one_run(configured.compose()), group_choices(configured.compose(hydra=True))
+            must_be_sound(config)
+    except Refusals as refusal:
+        raise refused(configs, line, refusal) from None
+    if config.get("output_dir"):
+        remedy = "leave it out; base=gs://… names the folder, and each trial gets its own in it"
+        raise UserError(f"output_dir: {config.output_dir}: {remedy}")
+    tuned = {dimension.key for dimension in plan.space if dimension.when is None} if plan else set()
+    said = container.arguments(configs, given, config, choices, tuned)
+    guard.refuse(said, sealed=True)
+    names = [str(choices[group]).replace("/", "-") for group in ("experiment", "search") if choices.get(group)]
+    study = "-".join(names) or "train"
+    body, kind = _job(job, study, said, plan)
+    local = [*container.local_paths(config.get("data"))]
+    return Submission(body, kind, job, study, plan, config, local, spec.ignored(plan.settings) if plan else [])
+
+
+def _must_be_overrides(rest: Sequence[str], configs: Path) -> None:
+    """Raise UserError for flags, and for what is near to a job's setting and nothing of the training's."""
+    problems = [f"{word}: give overrides alone, as in epochs=5" for word in rest if word.startswith("-")]
+    config = Configs(str(configs.absolute()), "config", (), ()).compose()
+    for word in rest:
+        key = re.split(r"[=.]", word.lstrip("+~"), maxsplit=1)[0]
+        near = get_close_matches(key, settings.FIELDS, n=1, cutoff=0.75)
+        if near and key not in config and not options(configs, key) and not get_close_matches(key, map(str, config), 1):
+            problems.append(f"{key}: neither the training nor a job has this key; did you mean `{near[0]}`?")
+    if problems:
+        raise UserError(*problems)
+
+
+def _job(job: Job, study: str, said: list[str], plan: Plan | None) -> tuple[dict[str, Any], str]:
+    time = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    head: dict[str, Any] = {"displayName": f"{job.name or study}-{time}"}
+    head |= {"labels": dict(job.labels)} if job.labels else {}
+    each = _spec(job, f"{job.base or 'gs://BUCKET'}/{study}/{time}".replace("//" + study, "/" + study), said)
+    if plan is None:
+        return head | {"jobSpec": each}, "customJobs"
+    trials = plan.settings.trials
+    if plan.settings.algorithm == "grid":
+        trials = min(trials, sum(1 for _ in plan.space.grid()))
+    tuning = {
+        "studySpec": spec.study_spec(plan.space, plan.settings, plan.configs, said),
+        "maxTrialCount": trials,
+        "parallelTrialCount": min(plan.settings.parallel, trials),
+        "maxFailedTrialCount": plan.settings.max_failures,
+        "trialJobSpec": each,
+    }
+    return head | tuning, "hyperparameterTuningJobs"
+
+
+def _spec(job: Job, base: str, said: list[str]) -> dict[str, Any]:
+    machine: dict[str, Any] = {"machineType": job.machine_type}
+    if job.accelerator:
+        machine |= {"acceleratorType": job.accelerator, "acceleratorCount": job.accelerator_count}
+    image: dict[str, Any] = {"imageUri": job.image, "args": said}
+    image |= {"env": [{"name": k, "value": v} for k, v in job.environment.items()]} if job.environment else {}
+    pool = {"machineSpec": machine, "replicaCount": 1, "diskSpec": {"bootDiskSizeGb": job.disk}}
+    pools = [pool | {"containerSpec": image}]
+    if job.replicas > 1:
+        pools.append(pool | {"replicaCount": job.replicas - 1, "containerSpec": image})
+    scheduling: dict[str, Any] = {"timeout": f"{round(3600 * job.timeout)}s"}
+    scheduling |= {"strategy": "SPOT"} if job.spot else {}
+    scheduling |= {} if job.restart else {"disableRetries": True}
+    found = {"workerPoolSpecs": pools, "scheduling": scheduling, "baseOutputDirectory": {"outputUriPrefix": base}}
+    names = {"serviceAccount": job.service_account, "network": job.network, "tensorboard": job.tensorboard}
+    return found | {name: value for name, value in names.items() if value is not None}
