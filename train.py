@@ -81,11 +81,9 @@ def stopped(error: BaseException) -> Interrupted | None:
 
 def in_our_words(error: BaseException, line: Namespace | None) -> BaseException:
     """What Hydra or the system refused, with everything else that is wrong, and what would be right."""
-    from alphard.compose import Refusals, nameless, refused
+    from alphard.compose import Refused, refused
 
-    if isinstance(error, TypeError) and line is not None and (problems := nameless(CONFIGS, line)):
-        return UserError(*problems)
-    if isinstance(error, Refusals) and line is not None:
+    if isinstance(error, Refused) and line is not None:
         return refused(CONFIGS, line, error)
     if isinstance(error, OSError) and error.filename:
         what = f"{error.filename} cannot be made: {error.strerror}"

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from alphard import guard
-from alphard.compose import Refusals, must_be_sound, of_one_run, refused
+from alphard.compose import Refused, must_be_sound, of_one_run, refused
 from alphard.errors import UserError
 from alphard.hydra_seam import command_line
 from alphard.lookup import here, options
@@ -95,7 +95,7 @@ def _of(job: Job, rest: list[str]) -> Submission:
             configured = Configs(str(configs.absolute()), "config", (), given)
             config, choices = of_one_run(configured.compose()), group_choices(configured.compose(hydra=True))
             must_be_sound(config)
-    except Refusals as refusal:
+    except Refused as refusal:
         raise refused(configs, line, refusal) from None
     if config.get("output_dir"):
         remedy = "leave it out; base=gs://… names the folder, and each trial gets its own in it"

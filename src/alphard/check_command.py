@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from alphard.compose import Refusals, compose, must_be_sound, nameless, refused
+from alphard.compose import Refused, compose, must_be_sound, refused
 from alphard.errors import UserError
 from alphard.hydra_seam import command_line
 from alphard.lookup import here
@@ -24,12 +24,8 @@ def main(arguments: Sequence[str]) -> int:
         chosen.must_be_one(line, configs)
     try:
         print(f"sound: every name, value and target of this config{_sound(configs, arguments, line.multirun)}")
-    except Refusals as refusal:
+    except Refused as refusal:
         raise refused(configs, line, refusal) from None
-    except TypeError:
-        if problems := nameless(configs, line):
-            raise UserError(*problems) from None
-        raise
     return 0
 
 

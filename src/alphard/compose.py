@@ -20,7 +20,9 @@ from alphard.hydra_seam import BASE
 from alphard.lookup import how_to_choose, options, options_with, paths, similar
 from alphard.refusals import QUOTED, Refusals, first_line, no_option, ungrammatical
 
-__all__ = ["Refusals", "compose", "first_line", "must_be_sound", "of_one_run", "refused"]
+__all__ = ["Refusals", "Refused", "compose", "first_line", "must_be_sound", "of_one_run", "refused"]
+
+Refused = (*Refusals, TypeError)  # which is all that Hydra says of trainer=[1]
 
 
 def compose(configs: Path, overrides: Sequence[str]) -> DictConfig:
@@ -65,7 +67,7 @@ def explain(configs: Path, line: Namespace, refusal: Exception) -> tuple[list[st
     return list(dict.fromkeys(problems)) or [first_line(refusal)], rest
 
 
-def nameless(configs: Path, line: Namespace) -> list[str]:
+def _nameless(configs: Path, line: Namespace) -> list[str]:
     """The groups of which a command line asks for what is no word; of `trainer=[1]` Hydra only says TypeError."""
     problems = []
     for text, override in _parsed(line)[0]:
@@ -118,8 +120,11 @@ def _ends(values: list[str], most: int = 16) -> list[str]:
     return values if len(values) <= 2 * most else [*values[:most], *values[-most:]]
 
 
-def refused(configs: Path, line: Namespace, refusal: Exception) -> UserError:
-    """What Hydra refused, together with everything else that is wrong with the config."""
+def refused(configs: Path, line: Namespace, refusal: Exception) -> Exception:
+    """What Hydra refused, with everything else that is wrong with the config; a TypeError of anything else as it is."""
+    if isinstance(refusal, TypeError):
+        strange = _nameless(configs, line)
+        return UserError(*strange) if strange else refusal
     problems, rest = explain(configs, line, refusal)
     said = {problem.split(":")[0].split("=")[0] for problem in problems}
     try:
