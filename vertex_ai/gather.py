@@ -142,7 +142,7 @@ class Gathering:
     def _about(self) -> dict[str, Any]:
         """study.yaml, as a local search writes it, and `job`."""
         told: dict[str, Any] = {"folder": os.path.relpath(self.configs.folder, self.to), "name": "config", "extra": []}
-        told |= {"overrides": self.overrides, "choices": self.choices, "groups": sorted(self.configs.groups)}
+        told |= {"overrides": [*self.overrides], "choices": self.choices, "groups": sorted(self.configs.groups)}
         settings = Settings(
             objective=self.read.objective,
             direction=self.read.direction,  # type: ignore[arg-type]  # the API's two goals

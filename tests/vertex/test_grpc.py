@@ -22,6 +22,8 @@ from alphard.errors import Interrupted, UserError
 from alphard import signals
 from vertex_ai.client import Client
 from vertex_ai.follow import follow
+
+pytestmark = pytest.mark.more  # certificates, a server and a retrying client each time
 signals.listen()
 job, endpoint, patience = json.loads(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 try:

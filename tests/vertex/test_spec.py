@@ -109,7 +109,8 @@ def must_lie_in(space: Space, sent: Mapping[str, str], choices: Mapping[str, Any
         plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         assert dimension.holds(plain), (dimension, sent[dimension.key], plain)
         if isinstance(dimension, Categorical):
-            assert type(plain) is type(dimension.value(dimension.text(plain) or "")) or isinstance(plain, float)
+            kind = type(dimension.value(dimension.text(plain) or ""))
+            assert type(plain) is kind or {type(plain), kind} == {int, float}, (dimension, sent[dimension.key], plain)
             plain = dimension.text(plain)
         elif not isinstance(plain, float):
             assert math.isfinite(plain)
@@ -117,7 +118,7 @@ def must_lie_in(space: Space, sent: Mapping[str, str], choices: Mapping[str, Any
     assert {*chosen} == {*sent}
 
 
-@settings(max_examples=60, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(sent(), st.booleans())
 def test_what_vertex_sends_lies_in_the_space(trial: tuple[Space, Any, dict[str, str]], glued: bool) -> None:
     space, _, values = trial

@@ -19,6 +19,8 @@ from alphard.storage import Folder
 from tests.conftest import ROOT, environment, run_train
 from tests.vertex.bucket import Bucket
 
+pytestmark = pytest.mark.more  # trainings in real processes, and a bucket
+
 SCALARS = {"train_loss", "validation_loss", "validation_accuracy"}
 
 

@@ -15,6 +15,8 @@ from tests.vertex.small_jobs import CUSTOM, TUNING, job, service
 from vertex_ai.client import Client
 from vertex_ai.names import Name
 
+pytestmark = pytest.mark.more  # real processes and signals
+
 ALPHARD = [sys.executable, "-c", "import sys; from alphard.cli import main; sys.exit(main())"]
 Start = Callable[..., "subprocess.Popen[str]"]
 NAME = f"projects/p/locations/europe-west4/{TUNING}/123"
