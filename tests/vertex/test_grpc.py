@@ -15,6 +15,7 @@ from tests.vertex.grpc_door import Door
 from tests.vertex.service import Fault, Service
 from tests.vertex.small_jobs import TUNING, job, service
 
+pytestmark = pytest.mark.more  # certificates, a server and a retrying client each time
 Start = Callable[..., "subprocess.Popen[str]"]
 SUBMIT = """
 import json, sys
@@ -23,7 +24,6 @@ from alphard import signals
 from vertex_ai.client import Client
 from vertex_ai.follow import follow
 
-pytestmark = pytest.mark.more  # certificates, a server and a retrying client each time
 signals.listen()
 job, endpoint, patience = json.loads(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 try:
