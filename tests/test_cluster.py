@@ -280,6 +280,13 @@ MALFORMED = {
     "another pool": ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}', "worker is no workerpool0"),
     "no port": ('{"cluster": {"workerpool0": ["a"]}, "task": {"type": "workerpool0", "index": 0}}', "'a' is no HOST:PORT"),
     "no such machine": ('{"cluster": {"workerpool0": ["a:1"]}, "task": {"type": "workerpool0", "index": 1}}', "no machine 1"),
+    "no such port": ('{"cluster": {"workerpool0": ["h:99999"]}, "task": {"type": "workerpool0", "index": 0}}', "'h:99999' is no HOST:PORT, with a port from 1 to 65535"),
+    "port 0": ('{"cluster": {"workerpool0": ["h:0"]}, "task": {"type": "workerpool0", "index": 0}}', "'h:0' is no HOST:PORT"),
+    "a pool under two names": ('{"cluster": {"workerpool0": ["a:1"], "workerpool00": ["b:1"]}, "task": {"type": "workerpool0", "index": 0}}', "workerpool00 is no workerpool0"),
+    "a pool twice": ('{"cluster": {"workerpool0": ["a:1"], "workerpool0": ["b:1"]}, "task": {"type": "workerpool0", "index": 0}}', "workerpool0 stands there twice"),
+    "a task of another pool's name": ('{"cluster": {"workerpool0": ["a:1"]}, "task": {"type": "workerpool00", "index": 0}}', "workerpool00 is no workerpool0"),
+    "endless": ('{"cluster": {"workerpool0": ["a:1"]}, "task": {"type": "workerpool0", "index": 1e999}}', "cannot convert float infinity"),
+    "too deep": ("[" * 100000, "recursion"),
     "no such pool": ('{"cluster": {"workerpool0": ["a:1"]}, "task": {"type": "workerpool1", "index": 0}}', "1 is missing"),
 }  # fmt: skip
 
@@ -293,6 +300,14 @@ def test_a_malformed_description_is_one_clear_error(name: str, monkeypatch: pyte
         ranks.cluster()
     assert said in str(caught.value)
     assert str(caught.value).endswith("elsewhere unset it")
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "http", "٣", "9" * 5000])
+def test_a_port_that_no_machine_has_is_refused(port: str, on_vertex: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_vertex(TWO, "workerpool0", 0)
+    monkeypatch.setenv("MASTER_PORT", port)
+    with pytest.raises(UserError, match=r"^MASTER_PORT: '.*': is no port; give one from 1 to 65535, or unset it$"):
+        ranks.cluster()
 
 
 @pytest.mark.more

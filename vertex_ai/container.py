@@ -10,12 +10,15 @@ from omegaconf import DictConfig, OmegaConf
 from alphard import literals
 from alphard.compose import of_one_run
 from alphard.errors import UserError
-from alphard.fingerprint import changes, fingerprint
 from alphard.search.configs import Configs, group_choices
 from alphard.storage import is_url
 
 LOCAL = "local@_global_"  # configs/local is the user's alone, and in no image
 ASIDE = ("experiment", "search", LOCAL)
+UNSAID = "no container's argument says this; put it into a file of configs/ that the image has"
+KEY = re.compile(r"[A-Za-z_][\w-]*")  # one that a path may go through
+VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)\s*\}")  # without a default
+SERVICE = re.compile(r"AIP_|CLOUD_ML_|CLUSTER_SPEC")
 
 
 def arguments(
@@ -34,13 +37,12 @@ def arguments(
             own.append(f"{group}={literals.write(literals.plain(option))}")
     there, wanted = (_flat(each, tuned) for each in (of_one_run(plain.compose(*own)), config))
     own += [f"~{path}" for path in there if path not in wanted]
-    own += [
-        f"{path}={_written(value)}" for path, value in wanted.items() if path in there and _differ(there[path], value)
-    ]
-    own += [f"+{path}={_written(value)}" for path, value in wanted.items() if path not in there]
-    now = fingerprint(of_one_run(plain.compose(*own)))
-    if difference := changes(now, fingerprint(config), but=tuned):
-        raise UserError(f"search: {difference}: no container's argument says this; put it into configs/")
+    for path, value in wanted.items():
+        if path not in there or _differ(there[path], value):
+            own.append(f"{'' if path in there else '+'}{path}={_written(path, value)}")
+    now = _flat(of_one_run(plain.compose(*own)), tuned)
+    if wrong := next((path for path in {**wanted, **now} if _differ(now.get(path), wanted.get(path))), None):
+        raise UserError(f"{wrong}: {wanted.get(wrong)!r}: {UNSAID}")
     return own
 
 
@@ -51,7 +53,7 @@ def _flat(config: DictConfig, tuned: Collection[str]) -> dict[str, Any]:
     def walk(node: Any, at: str) -> None:
         for key, value in node.items():
             path = f"{at}.{key}" if at else str(key)
-            if isinstance(value, dict) and value:
+            if isinstance(value, dict) and value and all(KEY.fullmatch(str(inner)) for inner in value):
                 walk(value, path)
             else:
                 found[path] = value
@@ -64,11 +66,28 @@ def _differ(there: Any, wanted: Any) -> bool:
     return there != wanted or type(there) is not type(wanted)
 
 
-def _written(value: Any) -> str:
+def _written(path: str, value: Any) -> str:
     """A leaf as an override; a reference stays one."""
-    if isinstance(value, str) and re.search(r"(?<!\\)\$\{", value):
-        return value if re.fullmatch(r"\$\{[\w.]+\}", value) else "'" + value.replace("'", "\\'") + "'"
-    return literals.write(literals.plain(value))
+    if isinstance(value, str) and "${" in value:
+        return value if re.fullmatch(r"\$\{[\w.]+\}", value) else literals.quoted(value)
+    if isinstance(value, list):
+        return "[" + ",".join(_written(path, inner) for inner in value) + "]"
+    try:
+        if isinstance(value, dict):
+            pairs = (f"{literals.write_key(str(key))}:{_written(path, inner)}" for key, inner in value.items())
+            return "{" + ",".join(pairs) + "}"
+        return literals.write(literals.plain(value))
+    except ValueError:
+        raise UserError(f"{path}: {value!r}: {UNSAID}") from None
+
+
+def unset(config: DictConfig, environment: Collection[str]) -> Iterator[str]:
+    """Where the config needs a variable of the environment that neither the job nor the service sets."""
+    for path, value in _flat(config, ()).items():
+        for name in VARIABLE.findall(str(value)):
+            if name not in environment and not SERVICE.match(name):
+                remedy = f"give environment.{name}=…, or a default in the reference"
+                yield f"{path}: {value}: {name} is not set where the job runs; {remedy}"
 
 
 def local_paths(node: Any, at: str = "data") -> Iterator[str]:

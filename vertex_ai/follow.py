@@ -12,6 +12,7 @@ from vertex_ai.names import Name, console_url, logs_url
 # A job is over when its state is none of these, whatever states the service may learn.
 UNFINISHED = {f"JOB_STATE_{state}" for state in ("QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "UPDATING")}
 TRIAL_ENDS = {"SUCCEEDED", "INFEASIBLE"}
+LOOKS = 5  # at answers without a state, the last for good
 LATE = 3  # more looks at a job that is over while trials of it seem to run, for the service may answer from a copy
 Trial = dict[str, Any]
 
@@ -50,12 +51,12 @@ def come_back(name: str, endpoint: str | None = None) -> str:
 
 
 def is_over(job: Job) -> bool:
-    """Whether nothing more will happen."""
-    return job.get("state") not in UNFINISHED
+    """Whether nothing more will happen; an answer without a state does not say so."""
+    return "state" in job and job["state"] not in UNFINISHED
 
 
 def _follow(client: Client, name: str, pause: float, longest: float) -> int:
-    shown = _Shown(client.get(name))
+    shown = _Shown(_look(client, name, pause))
     rest, late = pause, 0
     while True:
         news = shown.look()
@@ -64,7 +65,19 @@ def _follow(client: Client, name: str, pause: float, longest: float) -> int:
         late += is_over(shown.job)
         rest = pause if news or late else min(rest * 1.3, longest)
         time.sleep(rest)
-        shown.job = client.get(name)
+        shown.job = _look(client, name, pause)
+
+
+def _look(client: Client, name: str, pause: float) -> Job:
+    """The job as the service tells it.  Raises TrainingError where none of LOOKS answers has a state."""
+    for number in range(LOOKS):
+        job = client.get(name)
+        if "state" in job:  # what is missing is none, or 0: unspecified
+            return job
+        if number < LOOKS - 1:
+            time.sleep(pause * 2**number)
+    where = client.endpoint or "the service's address"
+    raise TrainingError(f"could not get {name}: the service's answers have no state; does a proxy answer at {where}?")
 
 
 class _Shown:

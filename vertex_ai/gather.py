@@ -5,6 +5,7 @@ Its journal is written anew each time, so that a job may be gathered while it ru
 
 import dataclasses
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import optuna
 import yaml
 from optuna.trial import TrialState
 
-from alphard import arguments
+from alphard import arguments, guard
 from alphard.compose import Refusals, first_line
 from alphard.errors import UserError
 from alphard.lookup import here
@@ -32,6 +33,10 @@ from vertex_ai.left import Left, Trained
 
 # Who works on what runs there: nobody whose death could be noticed here.
 OWNER, FOREVER = "Vertex AI", 253402300799
+FLAGS = (arguments.SWITCHES | arguments.VALUED | {*arguments.LONG}) - {"--package"}  # which may be a hyperparameter
+MOST_LOST = 10_000  # trials that left nothing, before one that did
+# What a job raises that is not built as the API says.
+MISSHAPEN = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 
 
 class Gathering:
@@ -50,16 +55,18 @@ class Gathering:
             raise UserError(f"{to}: holds another study than that of {base.path}; move it away")
         try:
             container = job["trialJobSpec"]["workerPoolSpecs"][0]["containerSpec"]
-            self._read(job["studySpec"], arguments.rewrite([str(word) for word in container.get("args", ())], here()))
-        except (KeyError, IndexError) as error:
-            raise UserError(f"the job has no {error}; what alphard submits has") from None
+            self.trials, self.parallel = _count(job, "maxTrialCount", 1), _count(job, "parallelTrialCount", 1)
+            self.max_failures = _count(job, "maxFailedTrialCount", 0)
+            self._read(job["studySpec"], _said([str(word) for word in container.get("args", ())]))
+        except UserError:
+            raise
         except Refusals as refusal:
-            remedy = "gather it in the project that submitted it"
-            raise UserError(f"the job's arguments do not fit configs/ here: {first_line(refusal)}; {remedy}") from None
+            raise _unfit(refusal) from None
+        except MISSHAPEN as error:
+            why = f"it has no {error}" if isinstance(error, LookupError) else first_line(error)
+            raise UserError(f"{base.path}: is no job of ours: {why}; give one that alphard submitted") from None
 
     def _read(self, study: Mapping[str, Any], said: list[str]) -> None:
-        if flags := [word for word in said if word.startswith("-")]:
-            raise UserError(f"containerSpec.args: {flags[0]}: is Hydra's flag; a search's trials have none")
         folder, searched = here(), {*reading.keys(study)}
         # The last one wins: what the job itself says of a searched key was no trial's value.
         self.overrides = [word for word in said if word.partition("=")[0].lstrip("+~") not in searched]
@@ -74,14 +81,19 @@ class Gathering:
 
         Raises UserError where the job's folder cannot be read, or no trial has begun.
         """
-        lying = left.of_folder(self.base)
         told = {int(one["id"]): one for one in self.job.get("trials", ())}
+        lying = left.of_folder(self.base, max([self.trials + self.max_failures, *told]))
         if not lying and not told:
             raise UserError(f"{self.base.path}: no trial has left anything yet; say it again later")
-        # The service's list may be a little old.
-        trained = Trained(self.read.space, self.configs) if {*lying} - {*told} else None
-        judge = Judge(self.job, self.base, self.read, trained)
         last = max([*lying, *told])
+        if (lost := last - len({*lying, *told})) > MOST_LOST:
+            remedy = "take away what no trial left"
+            raise UserError(f"{self.base.uri(str(last))}: {lost} trials before it have left nothing; {remedy}")
+        try:  # the service's list may be a little old
+            trained = Trained(self.read.space, self.configs) if {*lying} - {*told} else None
+        except Refusals as refusal:
+            raise _unfit(refusal) from None
+        judge = Judge(self.job, self.base, self.read, trained)
         trials = [judge.trial(id, told.get(id), self._left(id, lying)) for id in range(1, last + 1)]
         self._keep(trials, judge.best(trials))
         return trials
@@ -147,10 +159,36 @@ class Gathering:
             objective=self.read.objective,
             direction=self.read.direction,  # type: ignore[arg-type]  # the API's two goals
             algorithm=self.read.algorithm,  # type: ignore[arg-type]  # one of spec.ALGORITHMS
-            trials=int(self.job.get("maxTrialCount", 1)),
-            parallel=int(self.job.get("parallelTrialCount", 1)),
-            max_failures=int(self.job.get("maxFailedTrialCount", 0)),
+            trials=self.trials,
+            parallel=self.parallel,
+            max_failures=self.max_failures,
         )
         node = dataclasses.asdict(settings) | {"space": self.read.written}
-        job = {"name": self.job.get("name"), "folder": self.base.path}
+        name = self.job.get("name")
+        job = {"name": name if isinstance(name, str) else None, "folder": self.base.path}
         return {"configs": told, "overrides": self.overrides, "search": node, "job": job}
+
+
+def _count(job: Mapping[str, Any], name: str, least: int) -> int:
+    """A count of the job's, whose whole numbers may come as texts; TypeError for what is none."""
+    if not re.fullmatch(r"[0-9]{1,9}", str(job.get(name, least))):
+        raise TypeError(f"its {name} is no count")
+    return max(least, int(job.get(name, least)))
+
+
+def _said(words: list[str]) -> list[str]:
+    """A job's arguments as overrides.  A folder's job is anybody's: what they reach is refused before it is composed.
+
+    Raises UserError with what a sealed container would not take either.
+    """
+    if flags := [word for word in words if word.partition("=")[0] in FLAGS]:
+        raise UserError(f"containerSpec.args: {flags[0]}: is Hydra's flag; a search's trials have none")
+    guard.refuse([word for word in words if arguments.NATIVE.fullmatch(word)], sealed=True)
+    said = arguments.rewrite(words, here())
+    guard.refuse(said, sealed=True)
+    return said
+
+
+def _unfit(refusal: Exception) -> UserError:
+    remedy = "gather it in the project that submitted it"
+    return UserError(f"the job's arguments do not fit configs/ here: {first_line(refusal)}; {remedy}")

@@ -1,7 +1,9 @@
 """What a command line would submit: the training's config as train.py composes it, and the job around it."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -72,7 +74,8 @@ def of_line(words: Sequence[str], needed: Sequence[str] = NEEDED) -> Submission:
         problems += error.problems
         rest = settings.others(words)
     try:
-        made = _of(job, rest)
+        with _as_there(job):
+            made = _of(job, rest, settings.given(words))
     except UserError as error:
         raise UserError(*problems, *error.problems) from None
     if problems:
@@ -80,7 +83,8 @@ def of_line(words: Sequence[str], needed: Sequence[str] = NEEDED) -> Submission:
     return made
 
 
-def _of(job: Job, rest: list[str]) -> Submission:
+def _of(job: Job, rest: list[str], told: Sequence[str]) -> Submission:
+    """The job around the training that `rest` says.  told: the job's settings that the line gives."""
     configs = here()
     _must_be_overrides(rest, configs)
     line = command_line(rest)
@@ -95,19 +99,30 @@ def _of(job: Job, rest: list[str]) -> Submission:
             configured = Configs(str(configs.absolute()), "config", (), given)
             config, choices = of_one_run(configured.compose()), group_choices(configured.compose(hydra=True))
             must_be_sound(config)
+        tuned = {dimension.key for dimension in plan.space if dimension.when is None} if plan else set()
+        said = container.arguments(configs, given, config, choices, tuned)
     except Refused as refusal:
         raise refused(configs, line, refusal) from None
-    if config.get("output_dir"):
-        remedy = "leave it out; base=gs://… names the folder, and each trial gets its own in it"
-        raise UserError(f"output_dir: {config.output_dir}: {remedy}")
-    tuned = {dimension.key for dimension in plan.space if dimension.when is None} if plan else set()
-    said = container.arguments(configs, given, config, choices, tuned)
+    if problems := [*_unsuited(job, config, told)]:
+        raise UserError(*problems)
     guard.refuse(said, sealed=True)
     names = [str(choices[group]).replace("/", "-") for group in ("experiment", "search") if choices.get(group)]
     study = "-".join(names) or "train"
     body, kind = _job(job, study, said, plan)
     local = [*container.local_paths(config.get("data"))]
     return Submission(body, kind, job, study, plan, config, local, spec.ignored(plan.settings) if plan else [])
+
+
+@contextmanager
+def _as_there(job: Job) -> Iterator[None]:
+    """Inside, the environment has what the container's will have, for references to it."""
+    before = dict(os.environ)
+    os.environ.update(job.environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _must_be_overrides(rest: Sequence[str], configs: Path) -> None:
@@ -123,11 +138,22 @@ def _must_be_overrides(rest: Sequence[str], configs: Path) -> None:
         raise UserError(*problems)
 
 
+def _unsuited(job: Job, config: DictConfig, told: Sequence[str]) -> Iterator[str]:
+    """Why a config cannot be what each trial trains there."""
+    if config.get("output_dir"):
+        remedy = "leave it out; base=gs://… names the folder, and each trial gets its own in it"
+        yield f"output_dir: {config.output_dir}: {remedy}"
+    for name in told:
+        if name in config:
+            yield f"{name}: the job and the training both have this key; name the training's otherwise"
+    yield from container.unset(config, job.environment)
+
+
 def _job(job: Job, study: str, said: list[str], plan: Plan | None) -> tuple[dict[str, Any], str]:
-    time = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    time = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")  # to the microsecond: no two jobs share a folder
     head: dict[str, Any] = {"displayName": f"{job.name or study}-{time}"}
     head |= {"labels": dict(job.labels)} if job.labels else {}
-    each = _spec(job, f"{job.base or 'gs://BUCKET'}/{study}/{time}".replace("//" + study, "/" + study), said)
+    each = _spec(job, f"{(job.base or 'gs://BUCKET').rstrip('/')}/{study}/{time}", said)
     if plan is None:
         return head | {"jobSpec": each}, "customJobs"
     trials = plan.settings.trials

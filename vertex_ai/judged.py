@@ -58,7 +58,8 @@ class Judge:
             state, value, error = TrialState.FAIL, None, str(problem)
         trial.state, trial.value = state, value
         metrics = left.metrics()
-        about = {name: metrics.get(name) for name in ABOUT} | {"seconds": left.seconds(), "error": error}
+        counts = {name: said for name in ABOUT if type(said := metrics.get(name)) is int and said >= 0}
+        about = counts | {"seconds": left.seconds(), "error": error}
         trial.about = {name: said for name, said in about.items() if said is not None}
         return trial
 

@@ -6,10 +6,11 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from alphard.compose import of_one_run
@@ -21,7 +22,10 @@ from alphard.storage import Folder
 
 METRICS, CONFIG, HISTORY, LOG = "metrics.json", "config.yaml", "eval_history.csv", "training.log"
 TEXTS = (METRICS, CONFIG, HISTORY, LOG)  # what is gathered of every trial
-FILE = re.compile(r"([1-9]\d*)/model/([^/]+)")
+FILE = re.compile(r"([1-9][0-9]{0,8})/model/([^/]+)")
+# A run's own config has some kB and a few levels; a bucket's may be made to take forever.
+MOST_BYTES, MOST_LEVELS, MOST_COMBINATIONS = 256_000, 50, 1000
+EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass
@@ -34,8 +38,8 @@ class Left:
     def metrics(self) -> dict[str, Any]:
         """metrics.json; empty for a run that is not whole."""
         try:
-            found = json.loads(self.texts.get(METRICS, b"{}"))
-        except ValueError:
+            found = json.loads(self.texts.get(METRICS, b"{}"), parse_int=_whole)
+        except (ValueError, RecursionError):
             found = None
         return found if isinstance(found, dict) else {}
 
@@ -51,19 +55,22 @@ class Left:
 
     def seconds(self) -> float | None:
         """How long its epochs took."""
-        rows = csv.DictReader(io.StringIO(self.texts.get(HISTORY, b"").decode(errors="replace")))
         try:
+            rows = csv.DictReader(io.StringIO(self.texts.get(HISTORY, b"").decode(errors="replace")))
             found = [float(row["seconds"]) for row in rows]
-        except (KeyError, ValueError, TypeError):  # torn by whoever copied it
+        except (KeyError, ValueError, TypeError, csv.Error):  # torn by whoever copied it
             return None
-        return round(sum(found), 3) if found else None
+        return round(sum(found), 3) if found and math.isfinite(sum(found)) else None
 
 
-def of_folder(base: Folder) -> dict[int, Left]:
-    """What lies in a job's folder, by Vertex AI's number of the trial, from 1.  Raises UserError where it is unread."""
+def of_folder(base: Folder, most: int) -> dict[int, Left]:
+    """What lies in a job's folder, by Vertex AI's number of the trial, from 1 to `most`.
+
+    Raises UserError where it is unread.
+    """
     found: dict[int, Left] = {}
     for name in base.names():
-        if match := FILE.fullmatch(name):
+        if (match := FILE.fullmatch(name)) and int(match[1]) <= most:
             found.setdefault(int(match[1]), Left()).names.append(match[2])
     wanted = [f"{number}/model/{name}" for number, left in found.items() for name in left.names if name in TEXTS]
     for path, content in base.read_all(wanted).items():
@@ -73,7 +80,7 @@ def of_folder(base: Folder) -> dict[int, Left]:
 
 
 class Trained:
-    """Tells from a trial's config.yaml which values of the space it was trained with.
+    """Tells from a trial's config.yaml, resolving nothing, which values of the space it was trained with.
 
     A dimension that chooses a group's option stands in no config.  So the configs of all combinations are composed,
     and the nearest is the one: they differ in that option alone, unless configs/ has changed since.
@@ -86,6 +93,9 @@ class Trained:
         self.aside = ["threads", *(dimension.key for dimension in space if dimension.key not in configs.groups)]
         groups = [dimension for dimension in space if dimension.key in configs.groups]
         options = [[(d.key, c) for c in d.choices] for d in groups if isinstance(d, Categorical)]
+        if math.prod(map(len, options)) > MOST_COMBINATIONS:
+            keys = ", ".join(d.key for d in groups)
+            raise UserError(f"{keys}: more than {MOST_COMBINATIONS} combinations; give the job's name, projects/…")
         for combination in itertools.product(*options):
             composed = of_one_run(configs.compose(*(f"{key}={choice}" for key, choice in combination)))
             self.combinations.append((dict(combination), self._flat(composed)))
@@ -93,18 +103,17 @@ class Trained:
     def chosen(self, content: bytes) -> dict[str, Any]:
         """The values as a tuner says them; UserError for what is no config of this space."""
         try:
+            _must_be_plain(content)
             config = OmegaConf.create(content.decode())
             assert isinstance(config, DictConfig)
-            flat = self._flat(config)
+            flat, written = self._flat(config), OmegaConf.to_container(config, resolve=False)
         except Exception:  # yaml's, OmegaConf's and the decoder's own
             raise UserError(f"{CONFIG}: is no run's config") from None
         choices, _ = min(self.combinations, key=lambda pair: _distance(pair[1], flat))
         found: dict[str, Any] = {}
         for dimension in self.space.active(found):
-            value = choices.get(dimension.key, OmegaConf.select(config, dimension.key, default=ABSENT))
-            plain: Any = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            if isinstance(dimension, Categorical):
-                plain = dimension.text(plain)
+            value = choices[dimension.key] if dimension.key in choices else _at(written, dimension.key)
+            plain = dimension.text(value) if isinstance(dimension, Categorical) else value
             if plain is None or not (isinstance(dimension, Categorical) or dimension.holds(plain)):
                 raise UserError(f"{CONFIG}: {dimension.key}: {value} does not lie in {dimension}")
             found[dimension.key] = int(plain) if isinstance(dimension, Integer) else plain
@@ -113,6 +122,44 @@ class Trained:
     def _flat(self, config: DictConfig) -> dict[str, Any]:
         inner = tuple(f"{key}." for key in self.aside)
         return {k: v for k, v in fingerprint(config).items() if k not in self.aside and not k.startswith(inner)}
+
+
+def _must_be_plain(content: bytes) -> None:
+    """Raise ValueError for YAML that unfolds to more than stands there."""
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{len(content)} bytes")
+    levels = 0
+    for event in yaml.parse(content, Loader=EVENTS):
+        levels += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or levels > MOST_LEVELS:
+            raise ValueError("an alias, or too many levels")
+
+
+def _at(node: Any, key: str) -> Any:
+    """What stands at a config path; UserError for a reference, which could read this machine's environment."""
+    for part in key.split("."):
+        inner = dict(enumerate(node)) if isinstance(node, list) else node
+        if not isinstance(inner, dict):
+            break
+        node = next((one for name, one in inner.items() if str(name) == part), ABSENT)
+    if any("${" in text for text in _texts(node)):
+        raise UserError(f"{CONFIG}: {key}: is a reference; a trial's own config has the value that it was sent")
+    return node
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, dict | list):
+        for one in node.values() if isinstance(node, dict) else node:
+            yield from _texts(one)
+    elif isinstance(node, str):
+        yield node
+
+
+def _whole(text: str) -> int:
+    """An integer of metrics.json; ValueError for one that no run counts to, and no float holds."""
+    if len(text) > 18:
+        raise ValueError(f"{len(text)} digits")
+    return int(text)
 
 
 def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:

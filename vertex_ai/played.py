@@ -1,6 +1,7 @@
 """A trial as it was played: its words, its attempts, what it measured, and how the service tells of it."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ Parameter = dict[str, Any]  # parameterId, and value: a float, or the text of a 
 CANCELLED, TIMEOUT = "cancelled", "timeout"
 KINDS = ("doubleValueSpec", "integerValueSpec", "discreteValueSpec", "categoricalValueSpec")
 SHOWN = 12  # lines
+STEPS = 2**63  # the service's stepCount is an int64
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Played:
             self.reason = f"The replica {last.failed} exited with a non-zero status of {last.status}."
         elif metric and not final:
             self.reason = f"the trial reported no measurement of {metric}"
+        elif metric and not math.isfinite(final[0][1]):
+            self.reason = f"the trial's last measurement of {metric} is {final[0][1]}, no finite number"
         elif metric:
             step, value = final[0]
             self.measured = {"stepCount": str(step), "metrics": [{"metricId": metric, "value": value}]}
@@ -137,29 +141,30 @@ def _text(value: Any, kind: str, long: bool) -> str:
 
 
 def lines(metric_file: Path) -> list[dict[str, str]]:
-    """The JSON objects of a metric file; a torn line, or a file that is not there, is none."""
+    """The JSON objects of a metric file; a line that cannot be read, or a file that is not there, is none."""
     try:
-        written = metric_file.read_text().splitlines()
+        written = metric_file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     found = []
     for line in written:
         try:
             told = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         found += [told] if isinstance(told, dict) else []
     return found
 
 
 def measurements(metric_file: Path, metric: str) -> list[tuple[int, float]]:
-    """Step and value of each line under this tag, in their order."""
+    """Step and value of each line under this tag, in their order; a line whose numbers are too large is none."""
     found = []
     for told in lines(metric_file):
         try:
-            found.append((int(told["global_step"]), float(told[metric])))
-        except (KeyError, TypeError, ValueError):
+            step, value = int(told["global_step"]), float(told[metric])
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
+        found += [(step, value)] if abs(step) < STEPS else []
     return found
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from alphard import literals
+from alphard import guard, literals
 from alphard.errors import UserError
 from alphard.search import grammar, sweeps
 from alphard.search.configs import Configs
@@ -68,6 +68,8 @@ def read(study: Mapping[str, Any], configs: Configs, said: Sequence[str]) -> Rea
     algorithm = {name: ours for ours, name in ALGORITHMS.items()}.get(study.get("algorithm"))
     if len(metrics) != 1:
         reader.problems.append(f"studySpec.metrics: {len(metrics)} of them; a search has one objective")
+    elif metrics[0].get("goal") not in ("MAXIMIZE", "MINIMIZE"):
+        reader.problems.append(f"studySpec.metrics: goal: {metrics[0].get('goal')}: give MAXIMIZE or MINIMIZE")
     if algorithm is None:
         reader.problems.append(f"studySpec.algorithm: {study['algorithm']}: no search of ours has it")
     if not reader.dimensions:
@@ -75,8 +77,8 @@ def read(study: Mapping[str, Any], configs: Configs, said: Sequence[str]) -> Rea
     if reader.problems:
         raise UserError(*reader.problems)
     written = reader.always | ({"when": reader.sometimes} if reader.sometimes else {})
-    direction = str(metrics[0].get("goal", "")).lower()
-    return Read(metrics[0]["metricId"], direction, str(algorithm), written, grammar.read(written), reader.choices)
+    direction = metrics[0]["goal"].lower()
+    return Read(str(metrics[0]["metricId"]), direction, str(algorithm), written, grammar.read(written), reader.choices)
 
 
 def keys(study: Mapping[str, Any]) -> Iterator[str]:
@@ -102,6 +104,7 @@ class _Parameters:
     def add(self, parameter: Mapping[str, Any], when: Condition | None) -> None:
         """A parameter, and after it what exists with some of its values."""
         key = parameter["parameterId"]
+        guard.refuse([f"{key}=0"], sealed=True)
         try:
             written = self._sweep(parameter, when)
             dimension = replace(sweeps.dimension(key, sweeps.sweep(key, written)), when=when)
@@ -141,6 +144,8 @@ class _Parameters:
         one = Categorical(key, (), when)
         reader = Reader(Space((*self.dimensions, one)), self.configs, self.said)
         texts = [reader.literal(one, value if isinstance(value, str) else repr(value)) for value in values]
+        # Of a group they are composed, so they must not name files outside configs/.
+        guard.refuse([f"{key}={text}" for text in texts], sealed=True)
         # As the space itself will spell them.
         plain = (literals.write(literals.plain(parse(key, text).value())) for text in texts)
         self.choices[key] = dict(zip(values, plain, strict=True))

@@ -70,7 +70,7 @@ def of_folder(url: str) -> tuple[dict[str, Any], Folder, Path]:
         raise UserError(f"{base.path}: cannot be read: {str(error).splitlines()[0]}") from None
     try:
         job = json.loads(content) if content is not None else None
-    except ValueError:
+    except (ValueError, RecursionError):
         job = None
     if not isinstance(job, dict):
         what = "is no job's" if content is not None else "is not there, so this is no job's folder"

@@ -17,7 +17,9 @@ from alphard.types import Count, Positive
 
 CONFIGS = Path("vertex_ai/configs")  # in the project's folder
 WORD = re.compile(r"\+{0,2}([a-z_]+)(\.[^=]*)?=(.*)", re.DOTALL)
-RESERVED = re.compile(r"AIP_|CLOUD_ML_|CLUSTER_SPEC$|ALPHARD_SEALED$")  # what the service or the image sets
+RESERVED = re.compile(
+    r"AIP_|CLOUD_ML_|CLUSTER_SPEC$|ALPHARD_SEALED$|SM_"
+)  # what the service or the image sets, or takes for a sign
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,11 @@ def read(words: Sequence[str], needed: Sequence[str] = ()) -> tuple[Job, list[st
     if problems := [*_problems(job), *_missing(job, needed)]:
         raise UserError(*problems)
     return job, others(words)
+
+
+def given(words: Sequence[str]) -> list[str]:
+    """The settings of the job that the words give."""
+    return [match[1] for match in map(_ours, words) if match]
 
 
 def others(words: Sequence[str]) -> list[str]:
@@ -153,6 +160,10 @@ def _problems(job: Job) -> Iterator[str]:
     for key, value in job.labels.items():
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key) or not re.fullmatch(r"[a-z0-9_-]{0,63}", value):
             yield f"labels.{key}: {value}: labels are of small letters, digits, _ and -, at most 63"
+    if job.timeout * 3600 < 60:
+        yield f"timeout: {job.timeout:g}: is in hours, and less than a minute; give 0.02 or more"
     for key in job.environment:
-        if RESERVED.match(key):
+        if not re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII):
+            yield f"environment.{key}: is no variable's name; give letters, digits and _"
+        elif RESERVED.match(key):
             yield f"environment.{key}: is set by Vertex AI or by the image; leave it out"

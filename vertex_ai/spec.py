@@ -5,7 +5,9 @@ bring the very choice back, it is sent as a category.
 """
 
 import functools
+import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from alphard.search.settings import Settings
 from alphard.search.space import Categorical, Continuous, Dimension, Integer, Space, parse, steps
 
 MOST = 1000  # values of a DISCRETE parameter, as the API's reference says
+APART = 1e-10  # two of them, likewise
 EXACT = 2**53  # the API carries every number as a double
 ALGORITHMS = {
     "tpe": None,
@@ -117,7 +120,7 @@ def _parameter(dimension: Dimension, read: Reader) -> dict[str, Any]:
     spec: dict[str, Any] = {"parameterId": key}
     if isinstance(dimension, Categorical):
         return spec | _choices(dimension, read)
-    _must_be_exact(dimension)
+    _must_come_back(dimension, read)
     step = dimension.step if isinstance(dimension, Continuous) else dimension.step if dimension.step > 1 else None
     if step is not None or dimension.low == dimension.high:
         return spec | _discrete([float(value) for value in (steps(dimension) if step else [dimension.low])])
@@ -126,14 +129,35 @@ def _parameter(dimension: Dimension, read: Reader) -> dict[str, Any]:
     return spec | {kind: {"minValue": dimension.low, "maxValue": dimension.high}, "scaleType": scale}
 
 
-def _must_be_exact(dimension: Continuous | Integer) -> None:
-    if isinstance(dimension, Integer) and max(abs(dimension.low), abs(dimension.high)) > EXACT:
+def _must_come_back(dimension: Continuous | Integer, read: Reader) -> None:
+    """Raise ValueError where the numbers of a range would not arrive as they are meant, however they are spelled."""
+    values = dimension.ends()
+    if isinstance(dimension, Continuous):  # a whole number among floats may come without its point
+        values += [float(whole) for whole in [math.ceil(dimension.low)] if whole <= dimension.high]
+    elif max(map(abs, values)) > EXACT:
         raise ValueError("Vertex AI carries numbers as doubles, which hold whole ones up to 2^53")
+    for value in values:
+        for text in spellings(value):
+            if not read.same(dimension, text, value):
+                remedy = "give the key a number of its own in configs/" + ", or choice(…)" * isinstance(
+                    dimension, Integer
+                )
+                raise ValueError(
+                    f"beside the config's own value, which is no such number, {text} is not {value}; {remedy}"
+                )
+
+
+def spellings(number: float) -> list[str]:
+    """How Vertex AI may write a number, as far as one knows."""
+    found = [repr(number), repr(float(number)), f"{float(number):.17e}"]
+    return found + [str(int(number))] * float(number).is_integer()
 
 
 def _discrete(values: list[float]) -> dict[str, Any]:
     if len(values) > MOST:
         raise ValueError(f"makes {len(values)} values, and Vertex AI takes {MOST}; give wider steps, or no steps")
+    if not _apart(values):
+        raise ValueError(f"Vertex AI takes values that are {APART:g} apart; give wider steps")
     return {"discreteValueSpec": {"values": sorted(values)}}
 
 
@@ -160,9 +184,12 @@ def _are_numbers(dimension: Categorical, read: Reader) -> bool:
     numbers = dimension.ends()
     if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= EXACT for n in numbers):
         return False
-    spellings = ((n, text) for n in numbers for text in (repr(n), repr(float(n)), f"{float(n):.17e}"))
-    distinct = len({float(number) for number in numbers}) == len(numbers) <= MOST
-    return distinct and all(read.same(dimension, text, number) for number, text in spellings)
+    alike = (read.same(dimension, text, number) for number in numbers for text in spellings(number))
+    return len(numbers) <= MOST and _apart([float(number) for number in numbers]) and all(alike)
+
+
+def _apart(values: list[float]) -> bool:
+    return all(b - a >= APART for a, b in itertools.pairwise(sorted(values)))
 
 
 def _hang(spec: dict[str, Any], parent: dict[str, Any], dimension: Dimension, choice: str) -> None:

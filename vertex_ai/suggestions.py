@@ -1,6 +1,7 @@
 """What a tuning job tries next, from its StudySpec alone, by Optuna in memory."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -49,9 +50,10 @@ class Suggestions:
         return list(_suggest(trial, self.parameters, ""))
 
     def tell(self, name: str, value: float | None) -> None:
-        """What a trial measured; None for an infeasible one."""
+        """What a trial measured; None for an infeasible one, as is one whose value is no finite number."""
         if trial := self._asked.pop(name, None):
-            self._study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
+            sound = value is not None and math.isfinite(value)
+            self._study.tell(trial, value if sound else None, state=TrialState.COMPLETE if sound else TrialState.FAIL)
 
 
 def enum(node: Spec, name: str) -> str | None:

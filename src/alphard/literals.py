@@ -64,7 +64,7 @@ def write(value: Value) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(write, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{_write_key(key)}:{write(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{write_key(key)}:{write(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Plain) or (_WORD.fullmatch(value) and not _NAMED.fullmatch(value)):
         return str(value)
     if value == "???":
@@ -72,9 +72,13 @@ def write(value: Value) -> str:
     if re.search("[\0\ud800-\udfff]", value):  # JSON can spell both
         raise ValueError("holds NUL or half a character, which no argument can carry; leave it out")
     # ${ would be looked up even inside quotes, unless a backslash stands before it; those before that are doubled.
-    literal = re.sub(r"(?<!\\)(\\*)\$\{", r"\1\1\\${", value)
+    return quoted(re.sub(r"(?<!\\)(\\*)\$\{", r"\1\1\\${", value))
+
+
+def quoted(text: str) -> str:
+    """Text in quotes, its references left alone."""
     # Inside quotes, backslashes count only before a quote or at the end.
-    return "'" + re.sub(r"(?<!\\)(\\*)('|\Z)", lambda m: m[1] * 2 + (m[2] and "\\'"), literal) + "'"
+    return "'" + re.sub(r"(?<!\\)(\\*)('|\Z)", lambda m: m[1] * 2 + (m[2] and "\\'"), text) + "'"
 
 
 def integral(number: Plain) -> Plain:
@@ -178,7 +182,7 @@ def _expect(pattern: str, text: str, at: int) -> int:
     return match.end()
 
 
-def _write_key(key: str) -> str:
+def write_key(key: str) -> str:
     """A dict's key: Hydra knows no quotes there, and types what looks like a number."""
     if not re.fullmatch(r"[\w/\\+.$%*@?|()\[\]{}:=, \t-]+", key, re.ASCII):
         raise ValueError(f"the key {key!r} cannot be written; Hydra's are letters, digits and /\\+.$%*@?|()[]{{}}:=,-")

@@ -14,8 +14,9 @@ from alphard.errors import UserError
 
 NAMES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 SPEC = "CLUSTER_SPEC"
-POOL = re.compile(r"workerpool(\d+)")
-HOST = re.compile(r"(.+):(\d+)")
+POOL = re.compile(r"workerpool(0|[1-9][0-9]{0,8})")
+HOST = re.compile(r"(.+):([0-9]+)")
+PORT = re.compile(r"[0-9]{1,5}")
 # torchrun counts processes itself, wherever it runs.
 TORCHRUN = "TORCHELASTIC_RUN_ID"
 
@@ -55,8 +56,8 @@ def cluster() -> Cluster | None:
     if not text or TORCHRUN in os.environ:
         return None
     try:
-        return _read(json.loads(text))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return _read(json.loads(text, object_pairs_hook=_once))
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         said = f"{error} is missing" if isinstance(error, LookupError) else str(error)
         form = '{"cluster": {"workerpool0": ["HOST:PORT"], …}, "task": {"type": "workerpool0", "index": 0}}'
         raise UserError(f"{SPEC}: {text[:200]}: {said}; Vertex AI sets it as {form}; elsewhere unset it") from None
@@ -91,26 +92,44 @@ def must_be_numbers() -> None:
 
 
 def _read(spec: Any) -> Cluster:
-    pools = {}
-    for name, hosts in spec["cluster"].items():
-        numbered = POOL.fullmatch(name)
-        if not numbered:
-            raise ValueError(f"{name} is no workerpool0, workerpool1, …")
-        pools[int(numbered[1])] = [_host(host) for host in hosts or []]
+    pools = {_pool(name): [_host(host) for host in hosts or []] for name, hosts in spec["cluster"].items()}
     kind, index = spec["task"]["type"], int(spec["task"]["index"])
-    number = int(kind.removeprefix("workerpool"))
+    number = _pool(kind)
     if not 0 <= index < len(pools[number]):
         raise ValueError(f"task: {kind} has no machine {index}")
     hosts = tuple(host for _, pool in sorted(pools.items()) for host in pool)
     before = sum(len(pool) for other, pool in pools.items() if other < number)
     # A job's own environment may name another port, as where this one is taken.
-    return Cluster(hosts, before + index, _number("MASTER_PORT") or int(hosts[0].rpartition(":")[2]))
+    port = os.environ.get("MASTER_PORT", "").strip()
+    if port and not _is_port(port):
+        raise UserError(f"MASTER_PORT: {port[:200]!r}: is no port; give one from 1 to 65535, or unset it")
+    return Cluster(hosts, before + index, int(port or hosts[0].rpartition(":")[2]))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The JSON object of these; without this, the last of two that have one name would replace the first."""
+    names = [name for name, _ in pairs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(twice)} stands there twice")
+    return dict(pairs)
+
+
+def _pool(name: str) -> int:
+    numbered = POOL.fullmatch(name)
+    if not numbered:
+        raise ValueError(f"{name} is no workerpool0, workerpool1, …")
+    return int(numbered[1])
 
 
 def _host(text: Any) -> str:
-    if not isinstance(text, str) or not HOST.fullmatch(text):
-        raise ValueError(f"{text!r} is no HOST:PORT")
-    return text
+    found = HOST.fullmatch(text) if isinstance(text, str) else None
+    if not found or not _is_port(found[2]):
+        raise ValueError(f"{text!r} is no HOST:PORT, with a port from 1 to 65535")
+    return found[0]
+
+
+def _is_port(text: str) -> bool:
+    return PORT.fullmatch(text) is not None and 1 <= int(text) <= 65535
 
 
 def _number(name: str) -> int | None:

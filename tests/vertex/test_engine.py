@@ -49,6 +49,10 @@ if say.get("hangs") in ("yes", name, "trial" + os.environ.get("CLOUD_ML_TRIAL_ID
 if name == say.get("fails", "no") or before < int(say.get("failures", 0)):
     print(f"error: for the {before + 1}. time", file=sys.stderr)
     sys.exit(3)
+if garbage := os.environ.get("CLOUD_ML_TRIAL_ID") == "2" and say.get("garbage"):
+    with open(os.environ["CLOUD_ML_HP_METRIC_FILE"], "wb") as file:
+        file.write(bytes.fromhex(garbage))
+    sys.exit()
 with open(os.environ["CLOUD_ML_HP_METRIC_FILE"], "w") as file:
     for step, value in enumerate(json.loads(say.get("reports", "[0.25, 0.5]")), 1):
         line = {"timestamp": 1.0, "trial": os.environ.get("CLOUD_ML_TRIAL_ID", "0"), "global_step": str(step)}
@@ -395,6 +399,36 @@ def test_a_torn_metric_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     assert measurements(file, "score") == []
     file.write_text('{"score": "0.5", "global_step": "1"}\n\n[1]\n{"score": "x", "global_step": "2"}\n{"score": "0.')
     assert measurements(file, "score") == [(1, 0.5)]
+
+
+NONE = "the trial reported no measurement of score"
+GARBAGE = {
+    "random bytes": (bytes(range(256)) * 4, NONE),
+    "an endless step": (b'{"global_step": 1e999, "score": "0.5"}', NONE),
+    "a step of many digits": (b'{"global_step": "%s", "score": "0.5"}' % (b"9" * 401), NONE),
+    "a score of many digits": (b'{"global_step": "1", "score": %s}' % (b"9" * 401), NONE),
+    "too deep": (b"[" * 20000, NONE),
+    "nan": (b'{"global_step": "1", "score": "nan"}', "the trial's last measurement of score is nan, no finite number"),
+    "inf": (b'{"global_step": "1", "score": 1e999}', "the trial's last measurement of score is inf, no finite number"),
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_a_trial_that_reports_garbage_is_infeasible_and_the_others_go_on(
+    name: str, engine: Callable[..., Engine]
+) -> None:
+    garbage, reason = GARBAGE[name]
+    this = engine(job(f"garbage={garbage.hex()}", trials=4, parallel=2))
+    assert this.run() == "JOB_STATE_SUCCEEDED"
+    assert [trial["state"] for trial in this.trials] == ["SUCCEEDED", "INFEASIBLE", "SUCCEEDED", "SUCCEEDED"]
+    assert this.trials[1]["infeasibleReason"] == reason
+    assert "finalMeasurement" not in this.trials[1]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_suggestions_go_on_after_a_value_that_is_no_finite_number(value: float) -> None:
+    study = {"metrics": [{"metricId": "score", "goal": 1}], "parameters": SPACE}
+    assert len(told(study, 15, value=value)) == 15
 
 
 # ---- The end before the end ----

@@ -374,6 +374,128 @@ def test_another_studys_folder_is_left_alone(searched: Searched, alphard: Call) 
     assert os.listdir("studies/123") == ["study.yaml"]
 
 
+SHORT = ["search=mlp", "data=breast_cancer", "search.trials=3"]
+PLAIN = ["search.algorithm=random", "search.space={learning_rate:'interval(0.001,0.1)'}"]
+METRICS = b'{"validation_accuracy": 0.9, "best_epoch": 2, "val_rows": 100}'
+
+
+@dataclass
+class Hostile:
+    """A job's folder that others may write to.  job: as it was posted; config: a trial's, as it was trained."""
+
+    job: dict[str, Any]
+    config: dict[str, Any]
+    base: Folder
+
+    def put(self, *trials: int) -> None:
+        """job.json, and what each of these trials leaves."""
+        self.base.write("job.json", json.dumps(self.job).encode())
+        for id in trials:
+            self.leave(id)
+
+    def leave(self, id: int, **config: Any) -> None:
+        """What a trial leaves, with other values in its config."""
+        self.base.write(f"{id}/model/config.yaml", yaml.safe_dump(self.config | config).encode())
+        self.base.write(f"{id}/model/metrics.json", METRICS)
+        self.base.write(f"{id}/model/eval_history.csv", b"epoch,seconds\n1,2.5\n")
+
+
+@pytest.fixture
+def hostile(project: Path) -> Iterator[Hostile]:
+    this = jobs.of_line([*SHORT, *PLAIN, *GIVEN, "base=gs://b"])
+    config = OmegaConf.to_container(this.config)
+    assert isinstance(config, dict)
+    base = Folder(f"memory://{project.name}/mlp/now")
+    yield Hostile(json.loads(json.dumps(this.job)), {**config, "learning_rate": 0.01}, base)  # type: ignore[dict-item]
+    base.fs.store.clear()
+
+
+@pytest.mark.parametrize("said", ["hydra.searchpath=[pkg://evilpkg]", "+model@hydra.callbacks=mlp", "model=../../evil"])
+def test_foreign_jobs_arguments_import_nothing(
+    hostile: Hostile, alphard: Call, project: Path, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "evilpkg").mkdir()
+    (project / "evilpkg/__init__.py").write_text("import pathlib\npathlib.Path('ran').touch()\n")
+    (project / "evilpkg/evil").mkdir()
+    (project / "evilpkg/evil/x.yaml").write_text("a: 1\n")
+    monkeypatch.syspath_prepend(project)
+    hostile.job["trialJobSpec"]["workerPoolSpecs"][0]["containerSpec"]["args"] = [said, "+evil=x"]
+    hostile.put(1)
+    status, out, err = alphard("results", hostile.base.path)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert not Path("ran").exists()
+    assert not Path("studies").exists()
+
+
+def test_trials_config_reads_nothing_of_this_machine(
+    hostile: Hostile, alphard: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRETX", "0.0123456")
+    hostile.put()
+    hostile.leave(1, learning_rate="${oc.env:SECRETX}")
+    hostile.leave(2, patience="${epochs}")
+    status, out, err = alphard("results", hostile.base.path)
+    assert (status, err) == (0, "")
+    assert "0123456" not in out
+    assert b"0123456" not in b"".join(path.read_bytes() for path in Path("studies").rglob("*") if path.is_file())
+    table = results.table(next(Path("studies").iterdir())).set_index("trial")
+    assert dict(table["state"]) == {0: "failed", 1: "complete"}
+    assert table["error"][0].startswith("config.yaml: learning_rate: is a reference; ")
+    assert table["learning_rate"][1] == 0.01
+
+
+ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdef", "bcdefg", strict=True)
+)
+BAD = {
+    "metrics.json": [b'{"validation_accuracy": 1' + b"0" * 400 + b"}", b"[" * 100_000],
+    "eval_history.csv": [b"epoch,seconds\n1," + b"9" * 200_000 + b"\n", b"epoch,seconds\n1,inf\n"],
+    "config.yaml": [ALIASES.encode(), b"[" * 100_000, b"a: " + b"x" * 2_000_000],
+}
+
+
+def test_bad_file_is_its_own_trials_alone(hostile: Hostile, alphard: Call) -> None:
+    bad = [(name, content) for name, contents in BAD.items() for content in contents]
+    hostile.job["maxTrialCount"] = len(bad) + 1
+    hostile.put(*range(1, len(bad) + 2))
+    for id, (name, content) in enumerate(bad, 2):
+        hostile.base.write(f"{id}/model/{name}", content)
+    hostile.base.write("3000000/model/metrics.json", METRICS)
+    began = time.monotonic()
+    status, out, err = alphard("results", hostile.base.path)
+    assert (status, err) == (0, ""), out
+    assert time.monotonic() - began < 20
+    table = results.table(next(Path("studies").iterdir())).set_index("trial").sort_index()
+    states = {"metrics.json": "running", "eval_history.csv": "complete", "config.yaml": "failed"}
+    assert list(table["state"]) == ["complete", *(states[name] for name, _ in bad)], "as without that file"
+    assert table["seconds"][0] == 2.5
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"trialJobSpec": "x"}, "is no job of ours"),
+        ({"trialJobSpec": {"workerPoolSpecs": None}}, "is no job of ours"),
+        ({"studySpec": [1]}, "is no job of ours"),
+        ({"maxTrialCount": "abc"}, "is no job of ours: its maxTrialCount is no count"),
+        ({"maxTrialCount": 999_999_999}, "2999999 trials before it have left nothing"),
+        (None, "job.json is no job's"),
+    ],
+)
+def test_job_that_is_misshapen_is_one_error(hostile: Hostile, alphard: Call, change: Any, why: str) -> None:
+    hostile.job |= change or {}
+    hostile.put()
+    hostile.leave(3_000_000)
+    if change is None:
+        hostile.base.write("job.json", b"[" * 100_000)
+    status, out, err = alphard("results", hostile.base.path)
+    assert (status, out) == (2, "")
+    assert why in err
+    assert err.count("\n") == 1
+    assert not Path("studies").exists()
+
+
 @pytest.mark.more
 def test_job_that_really_ran_is_a_study(project: Path, bucket: Bucket, stand_in: Service, alphard: Call) -> None:
     line = ["search=mlp", "data=breast_cancer", "search.algorithm=random", "search.trials=3"]

@@ -209,6 +209,13 @@ def test_algorithms() -> None:
             "search.space.seed: int(interval(0, 2998)) in steps of 2: makes 1500 values",
         ),
         ({"seed": f"int(interval(0, {2**60}))"}, {}, "doubles"),
+        (
+            {"threads": "int(interval(1, 4))"},
+            {},
+            "1.0 is not 1; give the key a number of its own in configs/, or choice(",
+        ),
+        ({"threads": "range(1, 9, 2)"}, {}, "search.space.threads"),
+        ({"learning_rate": "range(0.0, 1e-9, 1e-11)"}, {}, "Vertex AI takes values that are 1e-10 apart"),
         ({"model.net.activation": "choice('--x')"}, {}, "the choice '--x' cannot be said"),
     ],
 )

@@ -135,6 +135,58 @@ def test_the_container_trains_what_train_py_would(project: Path, capsys: pytest.
     assert body["studySpec"]["metrics"] == [{"metricId": "validation_loss", "goal": "MINIMIZE"}]
 
 
+def test_a_bucket_may_be_named_like_the_study(project: Path) -> None:
+    made = job.of_line([*GIVEN[:3], "base=gs://training-jobs/alphard/"])
+    assert made.base.startswith("gs://training-jobs/alphard/train/20")
+
+
+def test_variables_that_the_job_sets_may_be_referred_to(project: Path) -> None:
+    given = [*GIVEN, "environment.KIND=relu", "model.net.activation=${oc.env:KIND}"]
+    made = job.of_line(given)
+    assert "model.net.activation=${oc.env:KIND}" in made.spec["workerPoolSpecs"][0]["containerSpec"]["args"]
+
+
+def test_a_variable_of_this_machine_alone_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KIND", "relu")
+    said = refused(capsys, *GIVEN, "model.net.activation=${oc.env:KIND}")
+    assert "model.net.activation: ${oc.env:KIND}: KIND is not set where the job runs; give environment.KIND=…" in said
+
+
+def test_a_key_of_the_training_s_own_is_no_setting_of_the_job(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "configs/experiment/clash.yaml").write_text("# @package _global_\ntimeout: 3\npatience: ${timeout}\n")
+    said = refused(capsys, *GIVEN, "experiment=clash", "timeout=5")
+    assert "timeout: the job and the training both have this key" in said
+
+
+@pytest.mark.parametrize(
+    "prefix", ["['${seed}', 'a,b']", r"'\${seed}'", r"'C:\x\${seed}'", r"'a ${seed} end\'", '{x.y: 2}', '{a b: 1}', "{'': z}"]
+)  # fmt: skip
+def test_what_only_a_logger_is_told_arrives_or_is_refused(prefix: str, project: Path) -> None:
+    """A run's fingerprint knows no loggers, and they are trained beside all the same."""
+    from omegaconf import OmegaConf
+
+    from alphard.errors import UserError
+
+    local = project / "configs/local/default.yaml"
+    local.parent.mkdir()
+    local.write_text(f"# @package _global_\ndefaults: [override /logger: csv]\nlogger: {{csv: {{prefix: {prefix}}}}}\n")
+    try:
+        made = job.of_line(GIVEN)
+    except UserError as error:
+        assert "logger.csv.prefix" in str(error)  # noqa: PT017  either is right, and nothing else
+        return
+    args = made.spec["workerPoolSpecs"][0]["containerSpec"]["args"]
+    shutil.rmtree(project / "configs/local")
+    from alphard.compose import compose
+
+    there = OmegaConf.to_container(compose(project / "configs", args).logger.csv, resolve=False)
+    assert there["prefix"] == yaml.safe_load(prefix)  # type: ignore[index,call-overload]
+
+
 def test_ignored_by_name_in_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, _, said = dry(capsys, *GIVEN, "search=mlp")
     assert said.splitlines()[0] == "ignored on Vertex AI, where they have no counterpart: initial, pruner"
@@ -159,6 +211,13 @@ def test_all_that_is_missing_is_named_at_once(project: Path, capsys: pytest.Capt
         (["environment.AIP_MODEL_DIR=x"], "environment.AIP_MODEL_DIR: is set by Vertex AI"),
         (["labels.Team=x"], "labels.Team: x: labels are of small letters"),
         (["tensorboard=x"], "tensorboard: x: needs service_account"),
+        (["timeout=0.0001"], "timeout: 0.0001: is in hours, and less than a minute"),
+        (["environment.A-B=x"], "environment.A-B: is no variable's name"),
+        (["environment.SM_HPS=x"], "environment.SM_HPS: is set by Vertex AI"),
+        (
+            ["model.net.activation=${oc.env:UNSET_HERE}"],
+            "UNSET_HERE",
+        ),
         (["endpoint=here"], "endpoint: here: give an address"),
         (["search=mlp", "search.algorithm=qmc"], "search.algorithm: qmc: Vertex AI has no counterpart"),
         (["search=mlp", "epochs=interval(1.5,3)"], "epochs: interval(1.5,3): the key is searched in whole numbers"),

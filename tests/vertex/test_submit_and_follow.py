@@ -260,7 +260,6 @@ def test_what_the_api_does_not_know_is_refused_before_it_is_sent(
         ("JOB_STATE_EXPIRED", 1, "error: the job ended: expired"),
         ("JOB_STATE_PARTIALLY_SUCCEEDED", 0, "partially succeeded: some results may be missing"),
         (77, 1, "error: the job ended: 77, a state that is not known here"),
-        (0, 1, "error: the job ended: unspecified"),
     ],
 )
 @pytest.mark.parametrize("kind", [TUNING, CUSTOM])
@@ -274,6 +273,37 @@ def test_a_state_that_is_not_one_of_the_unfinished_ends_the_wait(
     assert word in said + complaints
 
 
+@pytest.mark.parametrize("odd", [{}, [], {"displayName": "mine"}])
+@pytest.mark.parametrize("kind", [TUNING, CUSTOM])
+def test_an_answer_without_a_state_is_asked_for_again(
+    kind: str, odd: Any, client: Client, stand_in: Service, followed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = client.create(job(kind), kind)["name"]
+    told, odds = stand_in.answer, [odd, odd, None, odd]
+
+    def answer(verb: str, *request: Any) -> Any:
+        now = odds.pop(0) if odds and verb == "get" else None
+        return told(verb, *request) if now is None else now
+
+    monkeypatch.setattr(stand_in, "answer", answer)
+    status, said, complaints = followed(name)
+    assert (status, complaints) == (0, "")
+    assert said.splitlines()[-1] == "succeeded"
+    assert said.count(" succeeded  score 0.") == (4 if kind == TUNING else 0)
+    odds += [odd] * 1000
+    before = stand_in.requests["get"]
+    with pytest.raises(TrainingError, match=r"^could not get projects/.*: the service's answers have no state; "):
+        followed(name)
+    assert stand_in.requests["get"] - before == 5
+
+
+def test_a_job_whose_state_is_unspecified_is_not_taken_for_one_that_is_over(client: Client, stand_in: Service) -> None:
+    name = client.create(job(TUNING, "wait"), TUNING)["name"]
+    stand_in.jobs[Name.of(name).number].state = 0
+    with pytest.raises(TrainingError, match="have no state"):
+        follow(client, name, pause=0.01)
+
+
 def test_trials_that_may_fail_leave_the_job_a_success(client: Client, followed: Any) -> None:
     status, said, _ = followed(client.create(job(TUNING, "fail=4"), TUNING)["name"])
     assert status == 0
@@ -282,7 +312,7 @@ def test_trials_that_may_fail_leave_the_job_a_success(client: Client, followed: 
 
 
 def test_one_failed_trial_too_many_ends_the_job(client: Client, followed: Any) -> None:
-    status, _, complaints = followed(client.create(job(TUNING, "fail=1,2,3"), TUNING)["name"])
+    status, _, complaints = followed(client.create(job(TUNING, "fail=1,2"), TUNING)["name"])
     assert status == 1
     assert "error: the job ended: failed: 2 trials failed" in complaints
     assert "logs: https://console.cloud.google.com/logs/" in complaints

@@ -110,7 +110,7 @@ def test_a_folder_that_is_not_empty_is_refused(
             return datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
     monkeypatch.setattr(jobs, "datetime", Stopped)
-    bucket.folder("runs/train/2026-11-21T12-00-00Z").write("anything", b"x")
+    bucket.folder("runs/train/2026-11-21T12-00-00-000000Z").write("anything", b"x")
     given = ["project=p", "region=europe-west4", "image=i", f"base={bucket.uri('runs')}", "endpoint=http://127.0.0.1:9"]
     assert main(["submit", *given]) == 2
-    assert f"base: {bucket.uri('runs/train/2026-11-21T12-00-00Z')} is not empty" in capsys.readouterr().err
+    assert f"base: {bucket.uri('runs/train/2026-11-21T12-00-00-000000Z')} is not empty" in capsys.readouterr().err
