@@ -16,6 +16,7 @@ from alphard.storage import is_url
 LOCAL = "local@_global_"  # configs/local is the user's alone, and in no image
 ASIDE = ("experiment", "search", LOCAL)
 UNSAID = "no container's argument says this; put it into a file of configs/ that the image has"
+DATA = re.compile(r"\.(csv|tsv|parquet|pq|npz|npy|feather|arrow|txt)(\.\w+)?$")  # a file's name, there or misspelt
 KEY = re.compile(r"[A-Za-z_][\w-]*")  # one that a path may go through
 VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)\s*\}")  # without a default
 SERVICE = re.compile(r"AIP_|CLOUD_ML_|CLUSTER_SPEC")
@@ -101,5 +102,5 @@ def local_paths(node: Any, at: str = "data") -> Iterator[str]:
             there = Path(plain).expanduser().exists()
         except OSError:  # no name of a file at all
             return
-        if there and not plain.startswith("/gcs/"):
+        if (there or DATA.search(plain)) and not plain.startswith("/gcs/"):
             yield f"{at}: {plain}"

@@ -143,6 +143,9 @@ def _unsuited(job: Job, config: DictConfig, told: Sequence[str]) -> Iterator[str
     if config.get("output_dir"):
         remedy = "leave it out; base=gs://… names the folder, and each trial gets its own in it"
         yield f"output_dir: {config.output_dir}: {remedy}"
+    if config.trainer.get("accelerator") in ("gpu", "cuda") and job.accelerator is None:
+        remedy = "give one, as in accelerator=NVIDIA_TESLA_T4, or trainer=auto"
+        yield f"trainer.accelerator: {config.trainer.accelerator}: the job's machines have no accelerator; {remedy}"
     for name in told:
         if name in config:
             yield f"{name}: the job and the training both have this key; name the training's otherwise"

@@ -28,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     """Rehearse what `key=value…` say; 0 where the job may be submitted, 1 where it may not."""
     count, words = count_of(arguments)
     this = of_line(words, needed=())
+    if this.settings.dry_run or this.settings.wait:
+        raise UserError("alphard rehearse: dry_run and wait are alphard submit's; leave them out")
     if count is not None and this.plan is None:
         raise UserError(f"search.trials: {count}: nothing is searched; choose a search with search=…")
     return rehearse(Rehearsal(this, count))

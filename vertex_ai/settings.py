@@ -110,7 +110,8 @@ def _node(ours: Sequence[str]) -> dict[str, Any]:
         at = str(CONFIGS)
         node: Any = OmegaConf.to_container(config, resolve=True)
     except (*Refusals, TypeError) as refusal:  # OmegaConf's, of a list where keys are meant
-        raise UserError(f"{at}: {first_line(refusal)}") from None
+        said = first_line(refusal)
+        raise UserError(said if said.startswith(at) else f"{at}: {said}") from None
     return dict(node)
 
 

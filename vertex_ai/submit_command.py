@@ -80,7 +80,9 @@ def at_most(this: Submission) -> str:
 def _must_be_seen(this: Submission) -> None:
     """Raise UserError where the job's machines could not read the data."""
     if this.local_paths:
-        remedy = "lies on this machine, where no job sees it; put it into a bucket and give its gs:// path"
+        remedy = (
+            "lies on this machine, or nowhere; put it into a bucket, where the job sees it, and give its gs:// path"
+        )
         raise UserError(*(f"{path}: {remedy}" for path in this.local_paths))
 
 

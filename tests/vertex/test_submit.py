@@ -222,11 +222,20 @@ def test_all_that_is_missing_is_named_at_once(project: Path, capsys: pytest.Capt
         (["search=mlp", "search.algorithm=qmc"], "search.algorithm: qmc: Vertex AI has no counterpart"),
         (["search=mlp", "epochs=interval(1.5,3)"], "epochs: interval(1.5,3): the key is searched in whole numbers"),
         (["search=mlp,titanic_lesson"], "a search is not swept"),
+        (
+            ["search=mlp", "objective=nonsense"],
+            "objective: nonsense: this search says another, search.objective: validation_",
+        ),
+        (["trainer=gpu"], "trainer.accelerator: gpu: the job's machines have no accelerator; give one"),
+        (
+            ["data=csv", "data.path=nope/rows.csv", "data.target=y"],
+            "data.path: nope/rows.csv: lies on this machine, or now",
+        ),
         (["--config-dir=x"], "--config-dir=x: give overrides alone"),
         (["hydra.job.chdir=true"], "hydra.job.chdir"),
         (
             ["data=csv", "data.path=rows.csv", "data.target=y"],
-            "data.path: rows.csv: lies on this machine, where no job sees it",
+            "data.path: rows.csv: lies on this machine, or nowhere",
         ),
     ],
 )

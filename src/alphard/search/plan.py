@@ -52,9 +52,13 @@ def plan(config: DictConfig, overrides: Sequence[str]) -> Plan:
     given = grammar.of_space(written, overrides)
     space = grammar.read(written, given)
     said = grammar.fitted(settings.read(resolved), space, written, given)
-    # What the space took is no override of all trials: sweeps, and what exists only with some choice.
     parser = OverridesParser.create()
     parsed = [(text, parser.parse_override(text)) for text in overrides]
+    for _, override in parsed:
+        if override.key_or_group == "objective" and config.objective != said.objective:
+            other = f"search.objective: {said.objective}; give search.objective={config.objective}"
+            raise UserError(f"objective: {config.objective}: this search says another, {other}")
+    # What the space took is no override of all trials: sweeps, and what exists only with some choice.
     rest = tuple(text for text, o in parsed if not o.is_sweep_override() and o.key_or_group not in space)
     choices = group_choices(config)
     sources = {source.provider: source.path for source in config.hydra.runtime.config_sources}
