@@ -21,12 +21,11 @@ train: setup ## train on digits; ARGS="epochs=5" are passed on
 
 test: setup lint ## the quick suite: minutes, nothing but Python
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not more' $(ARGS)
-	PYTHONPATH=$(OVERLAY) $(BIN)/pytest -n 2 --dist loadfile -m 'hydra and not more' $(ARGS)
 
-test-all: test ## and what needs more: containers, kills, MLflow, thousands of examples
+test-all: test ## and what needs more: the other Hydra, containers, kills, servers, thousands of examples
 	$(PIP) -c constraints.txt -e '.[mlflow]'
 	$(BIN)/pytest -n 2 --dist loadfile -m more $(ARGS)
-	PYTHONPATH=$(OVERLAY) $(BIN)/pytest -n 2 --dist loadfile -m 'hydra and more' $(ARGS)
+	PYTHONPATH=$(OVERLAY) $(BIN)/pytest -n 2 --dist loadfile -m hydra $(ARGS)
 	ALPHARD_TEST_COLD=1 $(BIN)/pytest -n 2 tests/test_bad_input.py tests/test_train.py $(ARGS)
 
 lint: setup

@@ -50,6 +50,7 @@ def call(project: Path, *line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=project, env=where, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.more  # several cold starts
 def test_a_batch_size_that_says_nothing_is_told_once(project: Path) -> None:
     done = call(project, "epochs=1", "batch_size=8", "output_dir=alone")
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from tests.vertex.test_spec import CONFIGS, PHASES, SEARCH, SPACES, compiled, se
 from vertex_ai import reading, spec
 
 
-@settings(max_examples=80, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(SPACES)
 def test_space_that_is_read_back_compiles_to_the_same(written: dict[str, Any]) -> None:
     written = dict(written)
@@ -27,7 +27,7 @@ def test_space_that_is_read_back_compiles_to_the_same(written: dict[str, Any]) -
     assert {*reading.keys(study)} == {dimension.key for dimension in found.space}
 
 
-@settings(max_examples=80, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(sent())
 def test_values_of_a_trial_are_those_of_its_dimensions(trial: tuple[Any, dict[str, Any], dict[str, str]]) -> None:
     _, study, values = trial

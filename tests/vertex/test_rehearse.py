@@ -88,6 +88,7 @@ def alter(project: Path, line: str) -> None:
 # ---- Ready ----
 
 
+@pytest.mark.more  # two trainings
 def test_a_sound_search_is_ready_and_says_what_the_whole_job_takes(rehearsed: tuple[int, str, Path]) -> None:
     status, said, _ = rehearsed
     assert status == 0, said
@@ -110,6 +111,7 @@ def test_a_sound_search_is_ready_and_says_what_the_whole_job_takes(rehearsed: tu
     assert last == "READY: 2 of 2 trials sound"
 
 
+@pytest.mark.more  # two trainings
 def test_its_trials_lie_as_the_job_s_would(rehearsed: tuple[int, str, Path]) -> None:
     folder = folder_of(rehearsed[2])
     job = json.loads((folder / "job.json").read_text())

@@ -266,6 +266,7 @@ def test_a_grid_has_as_many_trials_as_combinations(project: Path) -> None:
     assert made.job["studySpec"]["algorithm"] == "GRID_SEARCH"
 
 
+@pytest.mark.more  # a cold start
 def test_no_cloud_library_is_imported_for_a_dry_run(project: Path) -> None:
     import subprocess
     import sys
