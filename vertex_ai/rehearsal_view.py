@@ -26,7 +26,8 @@ def announce(it: "Rehearsal", place: Place, folder: Path, most: int) -> None:
     """What will run, where, and how much of it."""
     if it.tuning:
         why = "" if it.count else "; search.trials=… rehearses another number"
-        print(f"rehearsing {it.this.study}: {it.begun} trials of the job's {it.trials}, {most} at a time{why}")
+        trials = f"{it.begun} trial{'s' * (it.begun > 1)} of the job's {it.trials}"
+        print(f"rehearsing {it.this.study}: {trials}, {most} at a time{why}")
     else:
         print(f"rehearsing {it.this.study}: its one run")
     print(f"{place.says}, in {seen(folder)}", flush=True)

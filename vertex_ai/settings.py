@@ -140,7 +140,7 @@ def _missing(job: Job, needed: Sequence[str]) -> Iterator[str]:
         "project": "the Google Cloud project, as in my-project",
         "region": "as in europe-west4",
         "image": "the container, as in europe-west4-docker.pkg.dev/my-project/my-repository/alphard:0.1.0",
-        "base": "a folder for what the trials leave, as in gs://my-bucket/alphard",
+        "base": "a folder for what the trials leave, as in gs://my-bucket/alphard; staging=gs://my-bucket would do",
     }
     for name in needed:
         if getattr(job, name) is None:
