@@ -26,6 +26,8 @@ from vertex_ai.places import Container, place_for
 from vertex_ai.played import Attempt, Played
 from vertex_ai.rehearse_command import Rehearsal, count_of, rehearse
 
+pytestmark = pytest.mark.more  # trainings in real processes
+
 TINY = """# @package _global_
 defaults: [default]
 search:

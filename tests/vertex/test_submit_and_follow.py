@@ -20,6 +20,8 @@ from vertex_ai.follow import follow
 from vertex_ai.names import Name, console_url, logs_url
 from vertex_ai.places import Direct
 
+pytestmark = pytest.mark.more  # a service, a client and its pauses each time
+
 REGION = "europe-west4"
 FAULTS = {
     "503": [Fault(503)],
