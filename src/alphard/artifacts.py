@@ -24,8 +24,8 @@ CONFIG, METRICS, MODEL, HISTORY, LOG = "config.yaml", "metrics.json", "model.pt"
 CURVES, CONFUSION = "learning_curves.png", "confusion_matrix.png"
 # What a run may leave here, and the run that takes its place removes.
 ALL = (METRICS, MODEL, preprocessing.FILE, HISTORY, CURVES, CONFUSION, LOG, CONFIG)
-# A finished run is the same run whether its test split has been opened or not.
-AFTERWARDS = "score_test"
+# A finished run is the same run whether these have been asked of it or not.
+AFTERWARDS = ("score_test", "baselines")
 DIGEST = "resolved_sha256"
 
 
@@ -42,7 +42,7 @@ def finished(folder: Folder, config: DictConfig, overwrite: bool) -> dict[str, A
         before, now = fingerprint(OmegaConf.create(text.decode())), fingerprint(config)
     except Exception:  # yaml's, OmegaConf's and the decoder's own
         raise UserError(f"{folder.at}: {folder.path}/{CONFIG} is no run's config; {remedy}") from None
-    if difference := changes(before, now, but=(AFTERWARDS,)):
+    if difference := changes(before, now, but=AFTERWARDS):
         raise UserError(f"{folder.at}: {folder.path} holds another config's run ({difference}); {remedy}")
     try:
         known = json.loads(folder.read(METRICS) or b"null")
@@ -93,9 +93,11 @@ def load(folder: Folder, model: torch.nn.Module) -> None:
         raise UserError(f"{where} does not fit this model: {short(error)}; {remedy}") from error
 
 
-def opened(metrics: Mapping[str, Any]) -> bool:
-    """Whether the metrics are of the test split as well."""
-    return "test_accuracy" in metrics
+def lacking(metrics: Mapping[str, Any], score_test: bool, baselines: bool) -> list[str]:
+    """Which of AFTERWARDS are asked of a finished run that has these metrics, and were not when it ran."""
+    known = {"score_test": "test_accuracy" in metrics, "baselines": "baselines" in metrics}
+    asked = {"score_test": score_test, "baselines": baselines}
+    return [name for name in AFTERWARDS if asked[name] and not known[name]]
 
 
 def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def of_one_run(config: DictConfig) -> DictConfig:
     with open_dict(config):
         search = config.pop("search", None)
         if search is not None:
-            config.objective, config.score_test = search.objective, False
+            config.objective, config.score_test, config.baselines = search.objective, False, False
     return config
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,9 +14,12 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from alphard import tables
+from alphard.noise import rows_line
 from alphard.storage import Folder
 
+ROWS = {"validation": "val_rows", "test": "test_rows"}
 SHOWN = ("accuracy", "loss", "precision", "recall", "f1", "auroc", "calibration_error")
+BESIDE = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss")  # of baselines
 
 
 class Progress(pl.Callback):
@@ -56,9 +60,13 @@ class Progress(pl.Callback):
 
 def conclude(metrics: dict[str, Any], folder: Folder, table: bool = True) -> None:
     """Print the table of results, where it is wanted, and where the artifacts lie."""
-    splits = [split for split in ("validation", "test") if f"{split}_accuracy" in metrics]
+    splits = [split for split in ROWS if f"{split}_accuracy" in metrics]
     if splits and table:
         tables.show(_scores(metrics, splits))
+    if metrics.get("baselines"):
+        show_baselines({"this run": metrics}, metrics)
+        for split, accuracy in zip(splits, (f"{split}_accuracy" for split in splits), strict=True):
+            print(rows_line(split, metrics[ROWS[split]], metrics[accuracy], accuracy))
     if metrics.get("test_rows") and "test" not in splits:
         print(f"test split: {metrics['test_rows']} rows, sealed; score_test=true opens it")
     kept = "best" if metrics.get("restore_best") else "last"
@@ -70,14 +78,24 @@ def conclude(metrics: dict[str, Any], folder: Folder, table: bool = True) -> Non
         print(f"repeat: python {_script()} --config-path={shlex.quote(str(folder.local))} --config-name=config")
 
 
+def show_baselines(own: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Any]) -> None:
+    """Print `own` scores, each under its name, beside the baselines in a run's `metrics`."""
+    baselines = metrics["baselines"]
+    columns = [column for column in BESIDE if all(column in each for each in (metrics, *baselines.values()))]
+    table = Table("", *columns)
+    for name, found in {**own, **baselines}.items():
+        values = (found.get(column) for column in columns)
+        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    tables.show(table)
+
+
 def _scores(metrics: dict[str, Any], splits: list[str]) -> Table:
     table = Table("metric", *splits)
     for name in SHOWN:
         values = [metrics.get(f"{split}_{name}") for split in splits]
         if any(value is not None for value in values):
             table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
-    rows = {"validation": metrics.get("val_rows"), "test": metrics.get("test_rows")}
-    table.add_row("rows", *(str(rows[split]) for split in splits))
+    table.add_row("rows", *(str(metrics.get(ROWS[split])) for split in splits))
     return table
 
 

@@ -44,6 +44,7 @@ def run(
     threads: Count | None = None,
     objective: str = "validation_accuracy",
     score_test: bool = False,
+    baselines: bool = False,
     output_dir: str | None = None,
     overwrite: bool = False,
     debug: bool = False,
@@ -61,6 +62,7 @@ def run(
     min_delta:    what counts as better, in nats.
     threads:      CPU threads of torch; None keeps what torch chose, and writes that number into the config.
     score_test:   open the test split once, at the end.
+    baselines:    score scikit-learn's plain models on the same split as well.
     output_dir:   folder or URL.
 
     Raises UserError before the first optimizer step for what the user can mend, TrainingError for a run that
@@ -74,7 +76,7 @@ def run(
     with environment_kept(), quiet(), made(folder) as here, made(logs) if logs else nullcontext() as there:
 
         def parts() -> Training:
-            return Training(config, folder, here.local, reporter, score_test, lean, there)
+            return Training(config, folder, here.local, reporter, score_test, baselines, lean, there)
 
         if not ranks.first():  # this process trains with the first, which tells the rest
             # On another machine nobody has looked yet: what is finished there waits for no one.
@@ -83,15 +85,15 @@ def run(
             return parts().follow()
         reporter.must_be_heard()
         done = artifacts.finished(folder, config, overwrite)
-        if done is None or (score_test and not artifacts.opened(done)):
+        if done is None or artifacts.lacking(done, score_test, baselines):
             for each in (folder, logs) if logs else (folder,):
                 each.must_be_writable()
             with locking.alone_in(folder):
                 done = artifacts.finished(folder, config, overwrite)  # another run may have ended meanwhile
                 if done is None:
                     return parts().train()
-                if score_test and not artifacts.opened(done):
-                    done = parts().open_test(done)
+                if lacking := artifacts.lacking(done, score_test, baselines):
+                    done = parts().complete(done, lacking)
         print(f"{folder.path} holds this config's finished run; overwrite=true trains it again")
         conclude(done, folder)
         reporter.again({name: done[name] for name in done["logged"]}, done["stopped_epoch"])

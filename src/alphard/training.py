@@ -1,6 +1,7 @@
 """A training, from its parts to its artifacts; the only place that instantiates."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 
-from alphard import artifacts, build, cluster, scores, signals
+from alphard import artifacts, baselines, build, cluster, scores, signals
 from alphard.copies import Copies, Made
 from alphard.data import TableData, preprocessing
-from alphard.errors import Interrupted, Pruned
+from alphard.errors import Interrupted, Pruned, UserError
 from alphard.fingerprint import resolved_sha256
 from alphard.history import History
 from alphard.hooks import LastStep, Start
@@ -41,12 +42,13 @@ class Training:
         local: Path,
         reporter: Reporter,
         score_test: bool = False,
+        with_baselines: bool = False,
         lean: bool = False,
         logs: Made | None = None,
     ) -> None:
         self.config = config
         self.folder, self.local, self.reporter = folder, local, reporter
-        self.score_test, self.lean = score_test, lean
+        self.score_test, self.baselines, self.lean = score_test, with_baselines and not lean, lean
         self.copies = Copies(Made(folder, local), *([logs] if logs else []))
         pl.seed_everything(config.seed, verbose=False)
         self.log = Log()
@@ -64,6 +66,9 @@ class Training:
         facts = self.data.facts if isinstance(self.data, TableData) else getattr(self.data, "facts", {})
         if score_test:
             self.data.test_dataloader()  # says now, and not after training, that there is none
+        if self.baselines and not isinstance(self.data, TableData):
+            said = "fitted on the rows of alphard.data.TableData; this data module has none to show"
+            raise UserError(f"baselines: true: they are {said}")
         self.model = build.model_of(config, facts)
 
     def train(self) -> Result:
@@ -75,11 +80,17 @@ class Training:
         _leave_process_group(None)
         return Result({}, self.folder.path)
 
-    def open_test(self, done: dict[str, Any]) -> dict[str, Any]:
-        """A finished run's metrics with the report of the test split, by the weights that it kept."""
-        judge = build.judge_like(self.trainer)
-        artifacts.load(self.folder, judge.precision_plugin.convert_module(self.model))
-        metrics = artifacts.finite(done | scores.reports(self.model, self.data, judge, "test"))
+    def complete(self, done: dict[str, Any], lacking: Sequence[str]) -> dict[str, Any]:
+        """A finished run's metrics with what is asked of it now: the report of the test split, by the weights that it
+        kept, and baselines.
+        """
+        found: dict[str, Any] = {}
+        if "score_test" in lacking:
+            judge = build.judge_like(self.trainer)
+            artifacts.load(self.folder, judge.precision_plugin.convert_module(self.model))
+            found = scores.reports(self.model, self.data, judge, "test")
+        self.baselines |= baselines.KEY in done  # they show what is opened as well
+        metrics = artifacts.finite(done | found | self._baselines())
         self.folder.write(artifacts.METRICS, artifacts.metrics_json(metrics))
         artifacts.write_config(self.folder, self.config)
         return metrics
@@ -113,20 +124,24 @@ class Training:
             which = f"best weights so far, of epoch {best}" if best else "weights as they are"
             print(f"{signal}: keeping the {which}; writing takes a few seconds", flush=True)
         _leave_process_group(stopped)
+        beaten: dict[str, Any] = {}
+        try:
+            beaten = {} if stopped else self._baselines()
+        except Interrupted as signal:
+            stopped = signal
         with signals.held():
-            metrics = self._judge_and_keep(stopped)
+            metrics = self._judge_and_keep(stopped, beaten)
         if stopped:
             raise stopped
         return Result(metrics, self.folder.path)
 
-    def _judge_and_keep(self, stopped: Interrupted | None) -> dict[str, Any]:
+    def _judge_and_keep(self, stopped: Interrupted | None, beaten: dict[str, Any]) -> dict[str, Any]:
         if self.best is not None:
             self.best.put_back(self.model)
         judge = build.judge_like(self.trainer)
         logged = scores.logged(self.model, self.data, judge)
         self.reporter.must_be_finite(logged)
-        opened = ("validation", "test") if self.score_test else ("validation",)
-        reports = {} if self.lean else scores.reports(self.model, self.data, judge, *opened)
+        reports = {} if self.lean else scores.reports(self.model, self.data, judge, *self._opened)
         about = scores.summary(self.config, self.data, self.history, self.best, logged)
         about |= {
             "logged": sorted(logged),
@@ -134,10 +149,22 @@ class Training:
             "stopped_by": str(stopped) if stopped else None,
             artifacts.DIGEST: resolved_sha256(self.config),
         }
-        metrics = self._keep(logged | about | reports)
+        metrics = self._keep(logged | about | reports | beaten)
         conclude(metrics, self.folder, table=not self.lean)
         self.reporter.final(logged, len(self.history.rows))
         return metrics
+
+    @property
+    def _opened(self) -> tuple[str, ...]:
+        """The splits that are scored."""
+        return ("validation", "test") if self.score_test else ("validation",)
+
+    def _baselines(self) -> dict[str, Any]:
+        if not self.baselines:
+            return {}
+        assert isinstance(self.data, TableData), "__init__ has looked"
+        print("baselines: fitting scikit-learn's on the same training rows", flush=True)
+        return {baselines.KEY: baselines.scored(self.data.splits, self.config.seed, *self._opened)}
 
     def _keep(self, metrics: dict[str, Any]) -> dict[str, Any]:
         """Write every artifact, metrics.json last; returns what it holds."""

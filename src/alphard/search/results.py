@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from alphard.errors import UserError
+from alphard.noise import binomial_error
 from alphard.search import grammar, owner
 from alphard.search.configs import Configs
 from alphard.search.space import Categorical
@@ -132,13 +133,6 @@ def csv_text(found: list[Row], columns: list[str]) -> str:
     writer.writeheader()
     writer.writerows(found)
     return text.getvalue()
-
-
-def binomial_error(value: float, rows: int | None, objective: str) -> float | None:
-    """The standard error of an accuracy over `rows` rows; None for another kind of objective."""
-    if not objective.endswith("accuracy") or not rows or not 0 <= value <= 1:
-        return None
-    return math.sqrt(value * (1 - value) / rows)
 
 
 def _gap(trial: FrozenTrial, best: FrozenTrial) -> float:

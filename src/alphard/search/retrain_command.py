@@ -1,4 +1,4 @@
-"""`alphard retrain`: the best trial's config on fresh seeds, and then, once, the test split."""
+"""`alphard retrain`: the best trial's config on fresh seeds, beside baselines, and then, once, the test split."""
 
 import contextlib
 import io
@@ -14,17 +14,18 @@ from rich.table import Table
 from alphard import tables
 from alphard.compose import Refusals, first_line, must_be_sound
 from alphard.errors import UserError
+from alphard.noise import rows_line
 from alphard.search import report, results, winner
 
 SEEDS = 5
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Train STUDY's winner: `STUDY seeds=5 key=value…`."""
+    """Train STUDY's winner: `STUDY seeds=5 baselines=true key=value…`."""
     if not arguments or "=" in arguments[0]:
         raise UserError(f"alphard retrain: {' '.join(arguments) or 'no argument'}: give a study, studies/NAME seeds=5")
     folder = Path(arguments[0].rstrip("/"))
-    count, overrides = _seeds(arguments[1:])
+    count, baselines, overrides = _words(arguments[1:])
     said, found, _ = results.rows(folder)
     if not found or found[0]["state"] != "complete":
         raise UserError(f"{folder}: has no complete trial yet; there is nothing to retrain")
@@ -39,17 +40,25 @@ def main(arguments: Sequence[str]) -> int:
         runs.append(_run(config, folder / "retrain" / str(config.seed), objective))
         print(f"seed {config.seed}: {objective} {runs[-1][objective]:.6f}", flush=True)
     best = max(range(count), key=lambda i: sign * runs[i][objective])
-    _conclude(folder, configs, runs, best, objective, found[0])
+    _conclude(folder, configs, runs, best, objective, found[0], baselines)
     return 0
 
 
-def _seeds(arguments: Sequence[str]) -> tuple[int, list[str]]:
-    """The number of seeds, and what else was said."""
-    given = [word.partition("=")[2] for word in arguments if word.startswith("seeds=")]
-    text = given[-1] if given else str(SEEDS)
-    if not text.isdigit() or int(text) < 1:
-        raise UserError(f"seeds: {text!r}: give how many, a whole number from 1")
-    return int(text), [word for word in arguments if not word.startswith("seeds=")]
+def _words(arguments: Sequence[str]) -> tuple[int, bool, list[str]]:
+    """The number of seeds, whether baselines are wanted, and what else was said."""
+    said = {"seeds": str(SEEDS), "baselines": "true"}
+    rest = []
+    for word in arguments:
+        key, _, value = word.partition("=")
+        if key in said:
+            said[key] = value
+        else:
+            rest.append(word)
+    if not said["seeds"].isdigit() or int(said["seeds"]) < 1:
+        raise UserError(f"seeds: {said['seeds']!r}: give how many, a whole number from 1")
+    if said["baselines"].lower() not in ("true", "false"):
+        raise UserError(f"baselines: {said['baselines']!r}: give true or false")
+    return int(said["seeds"]), said["baselines"].lower() == "true", rest
 
 
 def _fresh(folder: Path, said: dict[str, Any], found: list[results.Row], count: int) -> list[int]:
@@ -62,7 +71,7 @@ def _fresh(folder: Path, said: dict[str, Any], found: list[results.Row], count: 
 def _config(folder: Path, said: dict[str, Any], seed: int, overrides: Sequence[str]) -> DictConfig:
     """The winner's config on another seed, and on all training rows."""
     configs = results.configs_of(folder, said)
-    given = [f"seed={seed}", "score_test=false"]
+    given = [f"seed={seed}", "score_test=false", "baselines=false"]
     if winner.compose(folder, configs).data.get("fraction", 1) != 1:
         given.append("data.fraction=1")
     try:
@@ -71,17 +80,23 @@ def _config(folder: Path, said: dict[str, Any], seed: int, overrides: Sequence[s
         raise UserError(f"{' '.join(overrides)}: {first_line(refusal)}") from None
 
 
-def _run(config: DictConfig, folder: Path, objective: str, score_test: bool = False) -> dict[str, Any]:
+def _run(config: DictConfig, folder: Path, objective: str, **asked: bool) -> dict[str, Any]:
     """A run's metrics; what it says stands in its training.log."""
     from alphard.run import run, settings_of
 
-    settings = settings_of(config) | {"output_dir": str(folder), "score_test": score_test, "objective": objective}
+    settings = settings_of(config) | {"output_dir": str(folder), "objective": objective} | asked
     with contextlib.redirect_stdout(io.StringIO()):
         return run(config, str(folder), **settings).metrics
 
 
 def _conclude(
-    folder: Path, configs: list[DictConfig], runs: list[dict[str, Any]], best: int, objective: str, trial: results.Row
+    folder: Path,
+    configs: list[DictConfig],
+    runs: list[dict[str, Any]],
+    best: int,
+    objective: str,
+    trial: results.Row,
+    baselines: bool,
 ) -> None:
     table = Table("seed", objective, "epochs")
     for config, run in zip(configs, runs, strict=True):
@@ -93,18 +108,30 @@ def _conclude(
     fewer = f" on {share:g} of the training rows" if share != 1 else ""
     rows = runs[best].get("val_rows")
     print(f"{objective}: mean {statistics.mean(values):.6f}{spread}; in the search, {trial[objective]:.6f}{fewer}")
-    if (noise := results.binomial_error(statistics.mean(values), rows, objective)) is not None:
-        print(f"validation rows: {rows}, so a binomial standard error of {noise:.6f}")
+    if rows is not None:
+        print(rows_line("validation", rows, statistics.mean(values), objective))
     _keep(folder / "retrain" / str(configs[best].seed), folder / "winner")
-    metrics = runs[best]
-    if metrics.get("test_rows"):
-        metrics = _run(configs[best], folder / "winner", objective, score_test=True)
+    opened = bool(runs[best].get("test_rows"))
+    baselines = baselines and rows is not None  # a data module of another kind has none to show
+    metrics = _run(configs[best], folder / "winner", objective, score_test=opened, baselines=baselines)
+    if baselines:
+        _show_beside(runs, f"winner, seed {configs[best].seed}", metrics)
+    if opened:
         said = "  ".join(f"{k}: {v:.6f}" for k, v in metrics.items() if k.startswith("test_") and isinstance(v, float))
-        print(f"test split, {metrics['test_rows']} rows, for seed {configs[best].seed} alone: {said}")
+        print(f"test split, for seed {configs[best].seed} alone: {said}")
+        print(rows_line("test", metrics["test_rows"], metrics.get("test_accuracy", 0.0), "test_accuracy"))
     else:
         print("test split: there is none; data.test_fraction makes one before the search")
     print(f"winner: {folder / 'winner'}")
     print(f"{objective}: {runs[best][objective]:.6f}", flush=True)
+
+
+def _show_beside(runs: list[dict[str, Any]], name: str, winner: dict[str, Any]) -> None:
+    from alphard.progress import show_baselines
+
+    known = [key for key in winner if all(isinstance(run.get(key), float) for run in runs)]
+    mean = {key: statistics.mean(run[key] for run in runs) for key in known}
+    show_baselines({f"mean of {len(runs)} seeds": mean, name: winner}, winner)
 
 
 def _keep(run: Path, place: Path) -> None:
