@@ -6,23 +6,34 @@ from pathlib import Path
 
 import pytest
 
-from alphard.cli import SUBCOMMANDS, main
+from alphard.cli import main
+from alphard.subcommands import SUBCOMMANDS
 from tests.conftest import ROOT
 
 
 def test_help_lists_every_subcommand_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
-    for name, (_, _, example) in SUBCOMMANDS.items():
+    for name, this in SUBCOMMANDS.items():
         assert f"  {name}" in said
-        assert example in said
+        assert this.example in said
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
-def test_an_example_is_a_line_of_the_subcommand(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert SUBCOMMANDS[name][2].startswith(f"alphard {name}")
+def test_each_help_lists_its_words_and_an_example_of_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    this = SUBCOMMANDS[name]
+    assert f"alphard {name}" in this.example
     assert main([name, "--help"]) == 0
-    assert SUBCOMMANDS[name][2] in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert this.example in said
+    assert all(f"  {word}=" in said for word in this.words)
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_an_example_says_no_word_that_is_not_listed(name: str) -> None:
+    this = SUBCOMMANDS[name]
+    said = {word.partition("=")[0] for word in this.example.split() if "=" in word}
+    assert this.overrides or this.job or said <= {*this.words}
 
 
 def test_a_misspelt_subcommand_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -155,7 +155,7 @@ def _translate(configs: Path, text: str, override: Override, error: Exception, p
     if known and not override.is_delete():
         return f"{key}: {no_option(value, known) if value not in known else f'{value}: {first_line(error)}'}"
     if "is not in struct" in message or "No match in the defaults list" in message or "Could not override" in message:
-        return f"{key}: no such key{_meant(configs, text, key, compose(configs, passed))}"
+        return f"{key}: no such key{meant(configs, text, key, compose(configs, passed))}"
     if "Cannot merge" in message and isinstance(override.value(), dict):
         return f"{key}: {value}: should be a list; [{value}] is one of {{key: value}}"
     if "Cannot merge" in message:
@@ -163,15 +163,15 @@ def _translate(configs: Path, text: str, override: Override, error: Exception, p
     return f"{text}: {first_line(error)}"
 
 
-def _meant(configs: Path, text: str, key: str, config: DictConfig) -> str:
+def meant(configs: Path, text: str, key: str, config: DictConfig) -> str:
     """The key that a misspelt one may have been, or how it is added."""
     if key.startswith("search.") and config.get("search") is None:
         return f"; choose a search first: {how_to_choose(configs, 'search')}"
-    meant, exact = similar(key, config)
+    known, exact = similar(key, config)
     if not exact and (having := options_with(configs, key)):
         return f"; {' or '.join(having)} has it: {having[0]} {text}"
-    if meant:
-        return f"; did you mean `{'` or `'.join(meant)}`?"
+    if known:
+        return f"; did you mean `{'` or `'.join(known)}`?"
     parent = key.rpartition(".")[0]
     node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else None
     if isinstance(node, DictConfig) and "_target_" in list(node):

@@ -2,22 +2,24 @@
 
 import contextlib
 import io
+import re
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from alphard import tables
-from alphard.compose import Refusals, first_line, must_be_sound
+from alphard.check import nearest
+from alphard.compose import Refusals, first_line, meant, must_be_sound
 from alphard.errors import UserError
 from alphard.noise import rows_line
 from alphard.search import report, results, winner
 
-SEEDS = 5
+WORDS = {"seeds": "5", "baselines": "true"}  # and what each is where nothing is said
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _words(arguments: Sequence[str]) -> tuple[int, bool, list[str]]:
     """The number of seeds, whether baselines are wanted, and what else was said."""
-    said = {"seeds": str(SEEDS), "baselines": "true"}
+    said = dict(WORDS)
     rest = []
     for word in arguments:
         key, _, value = word.partition("=")
@@ -77,7 +79,15 @@ def _config(folder: Path, said: dict[str, Any], seed: int, overrides: Sequence[s
     try:
         return winner.compose(folder, configs, *given, *overrides)
     except Refusals as refusal:
-        raise UserError(f"{' '.join(overrides)}: {first_line(refusal)}") from None
+        problems = [*_unknown(Path(configs.folder), winner.compose(folder, configs), overrides)]
+        raise UserError(*(problems or [f"{' '.join(overrides)}: {first_line(refusal)}"])) from None
+
+
+def _unknown(configs: Path, config: DictConfig, overrides: Sequence[str]) -> Iterator[str]:
+    for word in overrides:
+        key = word.partition("=")[0]
+        if re.fullmatch(r"[\w.]+", key) and OmegaConf.select(config, key, default=word) == word:
+            yield f"{key}: no such key{nearest(key, WORDS) or meant(configs, word, key, config)}"
 
 
 def _run(config: DictConfig, folder: Path, objective: str, **asked: bool) -> dict[str, Any]:
