@@ -71,7 +71,7 @@ def test_retrain_reports_fresh_seeds_and_opens_the_test_split_once(study: Path) 
         (["retrain"], "give a study, studies/NAME seeds=5"),
         (["retrain", "studies/mlp", "seeds=none"], "seeds: 'none': give how many"),
         (["retrain", "studies/mlp", "seeds=0"], "seeds: '0': give how many"),
-        (["retrain", "studies/mlp", "learning=3"], "learning=3: "),
+        (["retrain", "studies/mlp", "learning=3"], "learning: no such key; did you mean `learning_rate`?"),
         (["retrain", "studies/mlp", "epochs=-3"], "epochs: -3: should be greater than or equal to 1"),
     ],
 )
