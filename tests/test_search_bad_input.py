@@ -8,7 +8,7 @@ import pytest
 
 from alphard.errors import UserError
 from alphard.hydra_seam import command_line
-from alphard.search import command
+from alphard.search import plan
 from alphard.search.chosen import must_be_one
 from tests.conftest import ROOT, Train
 
@@ -127,7 +127,7 @@ def checked(folder: Path, space: str, *overrides: str) -> int:
 
 
 def of(folder: Path, *overrides: str) -> int:
-    return len(command.checked(folder / "configs", overrides).space.dimensions)
+    return len(plan.checked(folder / "configs", overrides).space.dimensions)
 
 
 @pytest.mark.parametrize(("space", "said"), CHECKED_SPACES)

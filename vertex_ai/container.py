@@ -12,6 +12,7 @@ from alphard.compose import of_one_run
 from alphard.errors import UserError
 from alphard.search.configs import Configs, group_choices
 from alphard.storage import is_url
+from vertex_ai.settings import SERVICE
 
 LOCAL = "local@_global_"  # configs/local is the user's alone, and in no image
 ASIDE = ("experiment", "search", LOCAL)
@@ -19,7 +20,6 @@ UNSAID = "no container's argument says this; put it into a file of configs/ that
 DATA = re.compile(r"\.(csv|tsv|parquet|pq|npz|npy|feather|arrow|txt)(\.\w+)?$")  # a file's name, there or misspelt
 KEY = re.compile(r"[A-Za-z_][\w-]*")  # one that a path may go through
 VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)\s*\}")  # without a default
-SERVICE = re.compile(r"AIP_|CLOUD_ML_|CLUSTER_SPEC")
 
 
 def arguments(
@@ -86,7 +86,7 @@ def unset(config: DictConfig, environment: Collection[str]) -> Iterator[str]:
     """Where the config needs a variable of the environment that neither the job nor the service sets."""
     for path, value in _flat(config, ()).items():
         for name in VARIABLE.findall(str(value)):
-            if name not in environment and not SERVICE.match(name):
+            if name not in environment and not re.match(SERVICE, name):
                 remedy = f"give environment.{name}=…, or a default in the reference"
                 yield f"{path}: {value}: {name} is not set where the job runs; {remedy}"
 

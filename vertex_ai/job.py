@@ -18,9 +18,9 @@ from alphard.errors import UserError
 from alphard.hydra_seam import command_line
 from alphard.lookup import here, options
 from alphard.multirun import searches
-from alphard.search import chosen, command
-from alphard.search.command import Plan
+from alphard.search import chosen
 from alphard.search.configs import Configs, group_choices
+from alphard.search.plan import Plan, checked
 from vertex_ai import container, settings, spec
 from vertex_ai.settings import Job
 
@@ -92,7 +92,7 @@ def _of(job: Job, rest: list[str], told: Sequence[str]) -> Submission:
     try:
         if line.multirun:
             chosen.must_be_one(line, configs)
-            plan = command.checked(configs, rest)
+            plan = checked(configs, rest)
             config, choices, given = plan.base, plan.choices, plan.configs.overrides
         else:
             plan, given = None, tuple(rest)

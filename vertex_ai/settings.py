@@ -17,9 +17,8 @@ from alphard.types import Count, Positive
 
 CONFIGS = Path("vertex_ai/configs")  # in the project's folder
 WORD = re.compile(r"\+{0,2}([a-z_]+)(\.[^=]*)?=(.*)", re.DOTALL)
-RESERVED = re.compile(
-    r"AIP_|CLOUD_ML_|CLUSTER_SPEC$|ALPHARD_SEALED$|SM_"
-)  # what the service or the image sets, or takes for a sign
+SERVICE = r"AIP_|CLOUD_ML_|CLUSTER_SPEC$"  # variables that the service sets
+RESERVED = re.compile(rf"{SERVICE}|ALPHARD_SEALED$|SM_")  # and those that the image sets, or takes for a sign
 
 
 @dataclass(frozen=True, kw_only=True)

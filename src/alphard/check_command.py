@@ -34,6 +34,6 @@ def _sound(configs: Path, arguments: Sequence[str], searched: bool) -> str:
     if not searched:
         must_be_sound(compose(configs, arguments))
         return ""
-    from alphard.search.command import checked
+    from alphard.search.plan import checked
 
     return f", and of {len(checked(configs, arguments).space.dimensions)} dimensions to search"

@@ -27,17 +27,15 @@ def without(config: DictConfig, names: tuple[str, ...]) -> DictConfig:
 
 def fingerprint(config: Any) -> dict[str, Any]:
     """What trains, by config path; unresolved, so that no value of the environment is compared or shown."""
-    flat: dict[str, Any] = {}
+    return flat(OmegaConf.to_container(without(config, ASIDE), resolve=False))
 
-    def walk(node: Any, path: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{path}.{key}" if path else str(key))
-        else:
-            flat[path] = node
 
-    walk(OmegaConf.to_container(without(config, ASIDE), resolve=False), "")
-    return flat
+def flat(node: Any, at: str = "") -> dict[str, Any]:
+    """Every leaf of a plain config by its path; an empty dict is a leaf."""
+    if not isinstance(node, dict) or not node:
+        return {at: node}
+    found = (flat(value, f"{at}.{key}" if at else str(key)) for key, value in node.items())
+    return {path: leaf for each in found for path, leaf in each.items()}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], but: Collection[str] = ()) -> str:

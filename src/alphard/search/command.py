@@ -17,13 +17,11 @@ from alphard import storage
 from alphard.errors import Interrupted, TrainingError, UserError, masked
 from alphard.fingerprint import fingerprint, resolved_sha256
 from alphard.search import grammar, live, local, queue, report, results, storages
-from alphard.search.plan import Plan, checked, plan
+from alphard.search.plan import Plan, plan
 from alphard.search.space import Categorical
 from alphard.search.study import Study
 from alphard.search.warm import warm_trials
 from alphard.search.worker import Setup
-
-__all__ = ["Plan", "checked", "conclude", "plan", "search"]
 
 MAY_CHANGE = {"trials", "parallel", "max_failures", "time_budget", "storage", "folder"}
 

@@ -9,7 +9,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from alphard.compose import of_one_run
-from alphard.fingerprint import without
+from alphard.fingerprint import flat, without
 from alphard.search import results
 from alphard.search.configs import Configs, group_choices
 from alphard.storage import Folder
@@ -93,12 +93,6 @@ def _verify(folder: Path, configs: Configs, stated: Any) -> None:
     """An experiment cannot take a key away; say where one that the command line removed is back."""
     now: Any = OmegaConf.to_container(compose(folder, configs), resolve=False)
     aside = ("output_dir", "overwrite")  # of a run, and not of its config.yaml
-    back = [key for key in _flat(now) if key not in _flat(stated) and key not in aside]
+    back = [key for key in flat(now) if key not in flat(stated) and key not in aside]
     if back:
         warnings.warn(f"{name_of(folder)}: an experiment cannot remove {', '.join(back[:3])}; add ~KEY", stacklevel=2)
-
-
-def _flat(node: Any, at: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict) or not node:
-        return {at: node}
-    return {path: v for key, value in node.items() for path, v in _flat(value, f"{at}.{key}" if at else key).items()}
