@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import SHARED
 from tests.in_process import run_here
+from tests.passengers import passengers
 
 PASSENGERS = SHARED / "data/titanic_train.csv"
 
@@ -24,15 +25,7 @@ def test_digits_reaches_97_percent(tmp_path: Path) -> None:
 
 def test_made_passengers_are_learnt_through_the_experiment(tmp_path: Path) -> None:
     """A file with the columns, types and gaps of the real one, whose survivors follow a rule that is 90% certain."""
-    random = np.random.default_rng(0)
-    lines = ["PassengerId,Survived,Pclass,Name,Sex,Age,SibSp,Parch,Ticket,Fare,Cabin,Embarked"]
-    for n in range(700):
-        sex, pclass = random.choice(["male", "female"]), random.integers(1, 4)
-        survived = int((sex == "female" or pclass == 1) ^ (random.random() < 0.1))
-        age, port = random.choice(["", "30.0", "4.0"]), random.choice(["S", "C", "Q", ""])
-        who, kin = f'"Doe, Mr. {n}",{sex},{age}', f"{random.integers(0, 3)},{random.integers(0, 3)}"
-        lines.append(f"{n},{survived},{pclass},{who},{kin},T{n},{random.random():.3f},,{port}")
-    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    (tmp_path / "rows.csv").write_text(passengers(700))
     done = run_here(tmp_path / "run", "experiment=titanic", f"data.path={tmp_path}/rows.csv")
     assert done.metrics["final_val_accuracy"] >= 0.85
 
