@@ -31,6 +31,11 @@ SUBCOMMANDS = {
         "train a search's best on fresh seeds, then open the test split once",
         "alphard retrain studies/mlp seeds=5",
     ),
+    "predict": (
+        "alphard.predict_command",
+        "what a finished run, or a study's winner, predicts for the rows of a CSV or Parquet file",
+        "alphard predict studies/mlp/winner rows.csv out=predictions.csv keep=[id]",
+    ),
     "image": (
         "vertex_ai.image_command",
         "build the container's image by docker or podman, tagged with the git revision, and push it",

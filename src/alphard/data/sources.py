@@ -107,6 +107,18 @@ class Npz(TableData):
         return X, labels(y, len(X), at)
 
 
+def ready(path: str, at: str) -> Array:
+    """X (N, F) float32 of an npz file: its array X, or the only one whose name begins with X_."""
+    with storage.reading(path, at) as file, _npz_errors(path, at):
+        _must_be_zip(file, path, at)
+        with np.load(file, allow_pickle=False) as arrays:
+            names = [name for name in arrays.files if name == "X"] or [n for n in arrays.files if n.startswith("X_")]
+            if len(names) != 1:
+                raise UserError(f"{at}: {path} needs one array X; it has {', '.join(arrays.files) or 'none'}")
+            X = arrays[names[0]]
+    return features(np.asarray(X), f"{at}: {path}")
+
+
 def _must_be_zip(file: BinaryIO, path: str, at: str) -> None:
     """numpy calls whatever is no npz file pickled; say what it is instead."""
     start = file.read(2)
