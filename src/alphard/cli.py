@@ -31,6 +31,11 @@ SUBCOMMANDS = {
         "train a search's best on fresh seeds, then open the test split once",
         "alphard retrain studies/mlp seeds=5",
     ),
+    "prepare": (
+        "alphard.prepare_command",
+        "fit the preprocessing on the training rows, write npz files, and print the line that trains on them",
+        "alphard prepare experiment=titanic data.path=titanic_train.csv out=prepared",
+    ),
     "predict": (
         "alphard.predict_command",
         "what a finished run, or a study's winner, predicts for the rows of a CSV or Parquet file",
