@@ -196,6 +196,21 @@ def test_text_that_training_knew_as_text_stays() -> None:
     assert X.sum(axis=1).tolist() == [1, 1, 1, 1, 0]
 
 
+@pytest.mark.more
+def test_memory_does_not_grow_with_the_file(folder: Path) -> None:
+    command = [str(Path(sys.executable).with_name("alphard")), "predict", "run"]
+    peaks = []
+    for times in (100, 1000):
+        pd.concat([frame()] * times).to_csv("many.csv", index=False)
+        line = [*command, "many.csv", "out=out.csv", "overwrite=true", "keep=all"]
+        process = subprocess.Popen(line, env=environment(), stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        assert status == 0
+        peaks.append(used.ru_maxrss)
+    assert Path("out.csv").read_bytes().count(b"\n") == 1000 * ROWS + 1
+    assert peaks[1] < 1.25 * peaks[0]
+
+
 # What is written
 
 

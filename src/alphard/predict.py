@@ -156,7 +156,9 @@ def _config(folder: Folder) -> DictConfig:
 def _metrics(folder: Folder) -> Mapping[str, Any]:
     content, where = folder.read(artifacts.METRICS), folder.uri(artifacts.METRICS)
     if content is None:
-        raise UserError(f"run: {folder.path} is not finished, for it has no {artifacts.METRICS}; its own line trains it")
+        raise UserError(
+            f"run: {folder.path} is not finished, for it has no {artifacts.METRICS}; its own line trains it"
+        )
     try:
         metrics = json.loads(content)
     except ValueError as error:
@@ -209,4 +211,3 @@ def _model(run: Run) -> tuple[Any, Any]:
     model.configure_model()
     artifacts.load(run.folder, judge.precision_plugin.convert_module(model))
     return model, judge
-

@@ -58,7 +58,9 @@ class Tally:
     def new(self) -> str:
         """A warning of the categories that training did not know; empty where there are none."""
         met = self.predictor.new
-        each = [f"{name} in {rows:,} row{'s' * (rows > 1)} ({_some(met.examples[name])})" for name, rows in met.rows.items()]
+        each = [
+            f"{name} in {rows:,} row{'s' * (rows > 1)} ({_some(met.examples[name])})" for name, rows in met.rows.items()
+        ]
         return f"categories that training did not know, counted as none of its own: {'; '.join(each)}" if each else ""
 
 
@@ -99,7 +101,9 @@ def _of_arrays(path: str, predictor: Predictor) -> Iterator[Part]:
     X = ready(path, "rows")
     if X.shape[1] != predictor.width:
         takes = f"X has {X.shape[1]} features and the network takes {predictor.width}"
-        raise UserError(f"rows: {path}: {takes}; an npz file's rows are not prepared any more, give them as CSV or Parquet")
+        raise UserError(
+            f"rows: {path}: {takes}; an npz file's rows are not prepared any more, give them as CSV or Parquet"
+        )
     starts = [*range(0, len(X), CHUNK)]
     if len(starts) > 1 and len(X) - starts[-1] == 1:  # as alphard.data.Batches has it
         starts.pop()

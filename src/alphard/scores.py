@@ -89,9 +89,7 @@ def logits_of(
         return None
 
 
-def forward(
-    model: pl.LightningModule, batches: Batches, classes: int, precision: Precision
-) -> tuple[Tensor, Tensor]:
+def forward(model: pl.LightningModule, batches: Batches, classes: int, precision: Precision) -> tuple[Tensor, Tensor]:
     """Logits (N, C) and labels (N,) on the CPU, as at validation.  Raises NoLogits."""
     was_training = model.training
     model.to(batches.X.device).eval()

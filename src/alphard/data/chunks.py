@@ -84,7 +84,11 @@ class Rows:
                 yield from ((_named(frame)[list(columns)], frame[[]]) for frame in read)
                 return
             with self._opened() as (again, _):  # once more, for text as it stands, `NA` and `007`
-                plain: dict[str, Any] = {"dtype": "str", "keep_default_na": False, "usecols": sorted(map(self.names.index, keep))}
+                plain: dict[str, Any] = {
+                    "dtype": "str",
+                    "keep_default_na": False,
+                    "usecols": sorted(map(self.names.index, keep)),
+                }
                 for frame, kept in zip(read, pd.read_csv(again, **plain, **form), strict=True):
                     yield _named(frame)[list(columns)], _named(kept)[list(keep)]
 
@@ -136,4 +140,3 @@ def _tables(file: BinaryIO, size: int, names: list[str]) -> Iterator[Any]:
             rest = rest.slice(size) if rest.num_rows > size else None
     if rest is not None and rest.num_rows:
         yield rest
-

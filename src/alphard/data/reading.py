@@ -55,9 +55,7 @@ def read(path: str, separator: str = ",", decimal: str = ".", encoding: str = "u
 
 
 @contextmanager
-def opened(
-    path: str, encoding: str, at: str, content: bytes | None = None
-) -> Iterator[tuple[BinaryIO, bytes]]:
+def opened(path: str, encoding: str, at: str, content: bytes | None = None) -> Iterator[tuple[BinaryIO, bytes]]:
     """A file of rows and its first bytes; whatever reading it raises inside is a UserError at config path `at`.
 
     content: of a file that can be read only once.

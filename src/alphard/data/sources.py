@@ -133,7 +133,9 @@ def _names(told: Mapping[str, Any], name: str, count: int | None, at: str) -> li
         raise UserError(f"{at}: the array {name} holds no texts; give one for each, or leave it out")
     if len({*found}) < len(found) or count not in (None, len(found)):
         wanted = f"{count} names" if count else "names"
-        raise UserError(f"{at}: the array {name} has {len(found)} names; give {wanted} that all differ, or leave it out")
+        raise UserError(
+            f"{at}: the array {name} has {len(found)} names; give {wanted} that all differ, or leave it out"
+        )
     return [str(one) for one in found]
 
 
