@@ -85,7 +85,7 @@ def typed(command: list[str], lines: list[str], until: str) -> str:
     where = environment(TERM="dumb", PATH=path, PS1="$ ", HISTFILE="")
     process = subprocess.Popen(command, cwd=ROOT, env=where, stdin=its_side, stdout=its_side, stderr=its_side)
     os.close(its_side)
-    seen, end = "", time.monotonic() + 30
+    seen, end = "", time.monotonic() + 120
     try:
         for line in lines:
             os.write(terminal, line.encode())

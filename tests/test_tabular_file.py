@@ -94,7 +94,7 @@ def test_columns_are_taken_as_named_and_dropped_whether_named_or_not(
         ({"numeric": ["age"], "categorical": ["town", "age"]}, "data.numeric: age also in data.categorical"),
         ({"numeric": ["age", "label"]}, "data.numeric: label is data.target"),
         ({"drop": ["age", "rooms", "town", "owner"]}, "data.path: no column is left"),
-        ({"numeric": ["town"], "categorical": []}, "data.path: column town: Unable to parse string"),
+        ({"numeric": ["town"], "categorical": []}, "data.path: column town, row 1: 'Cork' is no number"),
         ({"target": "age"}, "data.target: age is missing in 9 of 60 rows"),
     ],
 )
@@ -290,7 +290,7 @@ def test_whole_numbers_with_a_gap_are_the_same_categories(tmp_path: Path) -> Non
     ("change", "problem"),
     [
         ({"town": None}, "rows: no column town; the rows have age, rooms, owner"),
-        ({"age": ["old"]}, "rows: column age: Unable to parse string"),
+        ({"age": ["old"]}, "rows: column age, row 1: 'old' is no number"),
         ({"age": [np.inf]}, "rows: column age holds inf"),
         ({"age": [1e39]}, "rows: column age holds 1e+39"),
         ({"age": [pd.Timestamp("2020-01-01")]}, "rows: column age holds dates"),

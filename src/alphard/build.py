@@ -108,9 +108,14 @@ def model_of(config: DictConfig, facts: dict[str, Any]) -> pl.LightningModule:
 
 def judge_like(trainer: pl.Trainer) -> pl.Trainer:
     """A trainer that only validates, on one device, in the precision of `trainer`."""
-    kind = "cpu" if trainer.strategy.root_device.type == "cpu" else "gpu"
-    precision: Any = trainer.precision
-    return pl.Trainer(logger=False, accelerator=kind, devices=1, precision=precision, **lean_for([]))
+    return judge_on("cpu" if trainer.strategy.root_device.type == "cpu" else "gpu", trainer.precision)
+
+
+def judge_on(accelerator: str, precision: Any) -> pl.Trainer:
+    """A trainer that trains nothing, on one device."""
+    made = {"accelerator": accelerator, "precision": precision, "devices": 1, "logger": False}
+    judge: pl.Trainer = _said_at("trainer", pl.Trainer, **made, **lean_for([]))
+    return judge
 
 
 def _must_make_sense(node: DictConfig) -> None:

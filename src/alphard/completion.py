@@ -70,8 +70,8 @@ def _words(this: Subcommand, before: Sequence[str], prefix: str) -> Iterator[str
     placed = [word for word in before if "=" not in word]
     if not placed:
         yield from this.takes.split("|") if this.takes.islower() else ()
-        for folder in this.folders:
-            yield from (str(path) for path in sorted(Path(folder).glob("*")) if path.is_dir())
+        for pattern in this.folders:
+            yield from (str(path) for path in Path().glob(pattern) if path.is_dir())
     keys = [*this.words, *(_job_settings() if this.job else ())]
     if this.overrides:
         known = [*_config_paths(before)]

@@ -69,18 +69,32 @@ def summary(
             "features": splits.train.X.shape[1],
             "feature_names": splits.feature_names,
             "classes": splits.classes,
+            "class_counts": data.facts["class_counts"],
         }
     return about
+
+
+class NoLogits(Exception):
+    """The model's forward returns no logits; the message says what it does."""
 
 
 def logits_of(
     model: pl.LightningModule, batches: Batches, classes: int, precision: Precision
 ) -> tuple[Tensor, Tensor] | None:
     """Logits (N, C) and labels (N,) on the CPU; None, and a warning, where the model's forward returns no logits."""
+    try:
+        return forward(model, batches, classes, precision)
+    except NoLogits as fault:  # a LightningModule need have no forward; its training must not be lost for a report
+        warnings.warn(f"no full report: {fault}", stacklevel=2)
+        return None
+
+
+def forward(model: pl.LightningModule, batches: Batches, classes: int, precision: Precision) -> tuple[Tensor, Tensor]:
+    """Logits (N, C) and labels (N,) on the CPU, as at validation.  Raises NoLogits."""
     was_training = model.training
     model.to(batches.X.device).eval()
     pairs: list[tuple[Any, Tensor]] = []
-    fault = ""
+    name = f"{type(model).__name__}.forward"
     try:
         with torch.inference_mode(), precision.forward_context():
             for x, y in batches:
@@ -88,15 +102,13 @@ def logits_of(
                 pairs.append((z, y))
                 if not isinstance(z, Tensor) or z.shape != (len(y), classes):
                     shape = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
-                    fault = f" returned {shape}; it takes logits, {(len(y), classes)}"
-                    break
-    except Exception as error:  # a LightningModule need have no forward; its training must not be lost for a report
-        fault = f": {str(error) or type(error).__name__}"
+                    raise NoLogits(f"{name} returned {shape}; it takes logits, {(len(y), classes)}")
+    except NoLogits:
+        raise
+    except Exception as error:  # a user's own forward raises what it likes
+        raise NoLogits(f"{name}: {str(error) or type(error).__name__}") from error
     finally:
         model.train(was_training)
-    if fault:
-        warnings.warn(f"no full report: {type(model).__name__}.forward{fault}", stacklevel=2)
-        return None
     return torch.cat([z for z, _ in pairs]).cpu().float(), torch.cat([y for _, y in pairs]).cpu()
 
 

@@ -140,6 +140,32 @@ class Folder:
             raise
         return self.uri(name)
 
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A path on this machine, for a file of any size, which is `name` when the block has ended, and else nothing.
+
+        Raises TrainingError where it cannot be written.
+        """
+        where = self.local
+        try:
+            if where is not None:
+                where.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=where, prefix=f".{name}.") as beside:
+                made = Path(beside) / name
+                yield made
+                if where is not None:
+                    os.replace(made, where / name)
+                else:
+                    self._put(made, name)
+        except OSError as error:
+            raise TrainingError(f"{self.at}: {self.uri(name)} cannot be written: {_reason(error)}") from error
+
+    def _put(self, made: Path, name: str) -> None:
+        try:
+            self.fs.put_file(str(made), self.uri(name))
+        except Exception as error:  # a bucket's client raises what it likes
+            raise TrainingError(f"{self.at}: {self.uri(name)} cannot be written: {_reason(error)}") from error
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there.  Raises TrainingError where that fails."""
         try:

@@ -11,7 +11,7 @@ class Subcommand:
     """One subcommand; `module` has `main(arguments) -> int`.
 
     takes:     its positional words, as a reader sees them.
-    folders:   below which the folders lie that one of those words may name.
+    folders:   patterns of the folders that the first of them may name.
     words:     its own key=value words, each with what it says.
     overrides: whether it takes the overrides of train.py as well.
     job:       whether it takes the settings of a job, those of vertex_ai/configs/job.yaml.
@@ -39,16 +39,38 @@ SUBCOMMANDS = {
         "show what a search found, here or on Vertex AI: a sorted table, trials.csv, the best as an experiment",
         "alphard results studies/mlp",
         takes="STUDY|JOB",
-        folders=("studies",),
+        folders=("studies/*",),
     ),
     "retrain": Subcommand(
         "alphard.search.retrain_command",
         "train a search's best on fresh seeds, beside baselines, then open the test split once",
         "alphard retrain studies/mlp seeds=5",
         takes="STUDY",
-        folders=("studies",),
+        folders=("studies/*",),
         words={"seeds": "how many; 5", "baselines": "scikit-learn's plain models beside it; true"},
         overrides=True,
+    ),
+    "prepare": Subcommand(
+        "alphard.prepare_command",
+        "fit the preprocessing on the training rows, write npz files, and print the line that trains on them",
+        "alphard prepare experiment=titanic data.path=titanic_train.csv out=prepared",
+        words={"out": "a folder, or gs://…", "overwrite": "replace what lies there; false"},
+        overrides=True,
+    ),
+    "predict": Subcommand(
+        "alphard.predict_command",
+        "write what a finished run, or a study's winner, predicts for the rows of a CSV or Parquet file",
+        "alphard predict studies/mlp/winner rows.csv out=predictions.csv keep=[id]",
+        takes="RUN ROWS",
+        folders=("studies/*/winner", "studies/*/trials/*", "outputs/*/*"),
+        words={
+            "out": "predictions.csv, .csv.gz or .parquet, or gs://…",
+            "keep": "the rows' own columns to write beside, [id,name] or all",
+            "separator": "of the rows' file; by default as in the run's own data",
+            "decimal": "likewise",
+            "encoding": "likewise",
+            "overwrite": "replace what lies there; false",
+        },
     ),
     "image": Subcommand(
         "vertex_ai.image_command",

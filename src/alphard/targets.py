@@ -50,12 +50,8 @@ def locate(name: object) -> Callable[..., Any]:
     Raises Untrusted for a name outside the list, and for one that reaches something from outside by an alias
     (`mine.os.system`); ImportError or AttributeError where the name leads nowhere.
     """
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise Untrusted(f"{name!r} is not the dotted name of a class")
-    if name != "pytorch_lightning.Trainer" and not _within(name, (*LIBRARIES, *OURS, *own_packages())):
-        raise Untrusted(f"{name} is not trusted; {allowed()}")
-    found = _attribute(name)
-    origin = getattr(found, "__module__", None) or ""
+    found = _attribute(must_be_trusted(name))
+    name, origin = str(name), getattr(found, "__module__", None) or ""
     if isinstance(found, ModuleType) or not callable(found):
         raise Untrusted(f"{name} is not a class or function")
     if not _within(f"{origin}.", (*LIBRARIES, *OURS, *own_packages())):
@@ -64,6 +60,15 @@ def locate(name: object) -> Callable[..., Any]:
         raise Untrusted(f"{name} is a function; of the libraries only classes are trusted")
     target: Callable[..., Any] = found
     return target
+
+
+def must_be_trusted(name: object) -> str:
+    """The name, where it is on the list; raises Untrusted.  Nothing is imported."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise Untrusted(f"{name!r} is not the dotted name of a class")
+    if name != "pytorch_lightning.Trainer" and not _within(name, (*LIBRARIES, *OURS, *own_packages())):
+        raise Untrusted(f"{name} is not trusted; {allowed()}")
+    return name
 
 
 def allowed() -> str:

@@ -50,6 +50,14 @@ class TableData(pl.LightningDataModule):
     @cached_property
     def splits(self) -> Splits:
         """The rows, loaded when first asked for: X float32, y int64, with `fraction` applied."""
+        splits = self.whole()
+        if self.fraction < 1:
+            rows = part_of(splits.train.y, self.fraction, self.split_seed)
+            splits.train = Table(splits.train.X[rows], splits.train.y[rows])
+        return splits
+
+    def whole(self) -> Splits:
+        """All rows, loaded and judged anew: what `splits` are before `fraction`."""
         name = type(self).__name__
         if "_device_tables" not in vars(self):
             call = "super().__init__(batch_size=…, seed=…)"
@@ -61,11 +69,7 @@ class TableData(pl.LightningDataModule):
         with warnings.catch_warnings():
             if not ranks.first():  # each process loads; one of them speaks
                 warnings.simplefilter("ignore")
-            splits = judged(self.load(), f"data: {name}.load")
-        if self.fraction < 1:
-            rows = part_of(splits.train.y, self.fraction, self.split_seed)
-            splits.train = Table(splits.train.X[rows], splits.train.y[rows])
-        return splits
+            return judged(self.load(), f"data: {name}.load")
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, BinaryIO
 
 import pandas as pd
@@ -39,47 +39,76 @@ PACKED = {"gz": "gzip", "zip": "zip", "xz": "xz", "bz2": "bz2", "zst": "zstd"}
 
 
 def read(path: str, separator: str = ",", decimal: str = ".", encoding: str = "utf-8") -> pd.DataFrame:
-    """The file's rows, or UserError at data.path; a named index of Parquet is a column."""
-    with storage.reading(path, "data.path") as opened, _errors(path, encoding):
-        file = opened if opened.seekable() else io.BytesIO(opened.read())  # a pipe
-        start = file.read(64)
-        file.seek(0)
-        _must_be_rows(file, start, path)
-        if start.startswith(b"PAR1") or path.endswith((".parquet", ".pq")):
+    """The file's rows, or UserError at data.path."""
+    with opened(path, encoding, "data.path") as (file, start):
+        if is_parquet(path, start):
             frame = with_floats(_with_named_index(pd.read_parquet(file)))
         else:
-            packed = PACKED.get(path.rsplit(".", 1)[-1]) or _packed(start)
-            form: dict[str, Any] = {"sep": separator, "decimal": decimal, "encoding": encoding, "compression": packed}
-            _must_match_header(file, form, path)
+            form = form_of(path, start, separator, decimal, encoding)
+            must_match_header(file, form, path, "data.path")
             frame = pd.read_csv(file, low_memory=False, **form)  # a column's type by all its rows
     frame.columns = frame.columns.map(str)
-    _must_be_separated(frame, path)
+    must_be_separated(frame, path, "data.path")
     if frame.empty:
         raise UserError(f"data.path: {path} has a header and no rows")
     return frame
 
 
 @contextmanager
-def _errors(path: str, encoding: str) -> Iterator[None]:
+def opened(path: str, encoding: str, at: str, content: bytes | None = None) -> Iterator[tuple[BinaryIO, bytes]]:
+    """A file of rows and its first bytes; whatever reading it raises inside is a UserError at config path `at`.
+
+    content: of a file that can be read only once.
+    """
+    given = nullcontext(io.BytesIO(content)) if content is not None else storage.reading(path, at)
+    with given as found, _errors(path, encoding, at):
+        file = found if found.seekable() else io.BytesIO(found.read())  # a pipe
+        start = file.read(64)
+        file.seek(0)
+        _must_be_rows(file, start, path, at)
+        yield file, start
+
+
+def is_parquet(path: str, start: bytes) -> bool:
+    """By its first bytes, or where these are lost, by its ending."""
+    return start.startswith(b"PAR1") or path.endswith((".parquet", ".pq"))
+
+
+def form_of(path: str, start: bytes, separator: str, decimal: str, encoding: str) -> dict[str, Any]:
+    """How pandas reads a CSV file."""
+    packed = PACKED.get(path.rsplit(".", 1)[-1]) or _packed(start)
+    return {"sep": separator, "decimal": decimal, "encoding": encoding, "compression": packed}
+
+
+@contextmanager
+def _errors(path: str, encoding: str, at: str) -> Iterator[None]:
     """The ways in which each format and each compression says that it cannot read, as one."""
     try:
         yield
     except UserError:
         raise
     except pd.errors.EmptyDataError:
-        raise UserError(f"data.path: {path} is empty") from None
+        raise UserError(f"{at}: {path} is empty") from None
     except UnicodeError as error:
-        raise UserError(f"data.path: {path} is not {encoding}: {error}; set data.encoding=cp1252 or another") from None
+        other = f"set {_beside(at, 'encoding')}=cp1252 or another"
+        raise UserError(f"{at}: {path} is not {encoding}: {error}; {other}") from None
     except Exception as error:
         reason = str(error).split("\n")[0]
         long = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", reason)
         if long:
             few, line, many = long.groups()
-            reason = f"line {line} has {many} fields and those before it {few}; quote its text, or set data.separator"
-        raise UserError(f"data.path: {path} cannot be read: {reason}") from None
+            remedy = f"quote its text, or set {_beside(at, 'separator')}"
+            reason = f"line {line} has {many} fields and those before it {few}; {remedy}"
+        raise UserError(f"{at}: {path} cannot be read: {reason}") from None
 
 
-def _must_be_rows(file: BinaryIO, start: bytes, path: str) -> None:
+def _beside(at: str, name: str) -> str:
+    """The setting `name` in the node of the config path that names the file; data.separator, or separator."""
+    node = at.rpartition(".")[0]
+    return f"{node}.{name}" if node else name
+
+
+def _must_be_rows(file: BinaryIO, start: bytes, path: str, at: str) -> None:
     text = start.lstrip().lower()
     kind = next((kind for bytes_, kind in FOREIGN.items() if start.startswith(bytes_) or text.startswith(bytes_)), None)
     kind = kind or next((kind for endings, kind in FOREIGN_ENDINGS.items() if path.endswith(endings)), None)
@@ -93,34 +122,36 @@ def _must_be_rows(file: BinaryIO, start: bytes, path: str) -> None:
         elif len(names) > 1:
             kind = f"an archive of {len(names)} files; give one CSV or Parquet file"
     if kind:
-        raise UserError(f"data.path: {path} is {kind}")
+        raise UserError(f"{at}: {path} is {kind}")
 
 
 def _packed(start: bytes) -> str | None:
     return "gzip" if start.startswith(b"\x1f\x8b") else "zip" if start.startswith(b"PK\x03\x04") else None
 
 
-def _must_match_header(file: BinaryIO, form: dict[str, Any], path: str) -> None:
-    """Raise UserError where rows have more fields than the header: pandas would shift the columns by the surplus."""
+def must_match_header(file: BinaryIO, form: dict[str, Any], path: str, at: str) -> list[str]:
+    """The header's names; UserError where rows have more fields: pandas would shift the columns by the surplus."""
     head = pd.read_csv(file, nrows=100, dtype=str, **form)
     file.seek(0)
     names = [str(name) for name in head.columns]
     surplus = 0 if isinstance(head.index, pd.RangeIndex) else head.index.nlevels
     if not surplus:
-        return
-    _must_be_separated(head, path)
+        return names
+    must_be_separated(head, path, at)
     if surplus == 1 and head.iloc[:, -1].isna().all():
         text = "its rows end with a separator and its header does not; take it off the rows"
-        raise UserError(f"data.path: {path}: {text}")
+        raise UserError(f"{at}: {path}: {text}")
     fields = f"its first row has {len(names) + surplus} fields and its header {len(names)}"
-    raise UserError(f"data.path: {path}: {fields}; name every column in the header")
+    raise UserError(f"{at}: {path}: {fields}; name every column in the header")
 
 
-def _must_be_separated(frame: pd.DataFrame, path: str) -> None:
+def must_be_separated(frame: pd.DataFrame, path: str, at: str) -> None:
+    """Raise UserError where the rows seem to be separated by another sign."""
     names = [str(name) for name in frame.columns]
     other = next((sign for sign in ";\t|" if len(names) == 1 and sign in names[0]), None)
     if other:
-        raise UserError(f"data.path: {path} has one column, {names[0]!r}; set data.separator='\"{other}\"'")
+        remedy = f"set {_beside(at, 'separator')}='\"{other}\"'"
+        raise UserError(f"{at}: {path} has one column, {names[0]!r}; {remedy}")
 
 
 def _with_named_index(frame: pd.DataFrame) -> pd.DataFrame:
