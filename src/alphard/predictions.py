@@ -3,7 +3,7 @@
 import gzip
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
@@ -94,7 +94,7 @@ def _of_file(rows: Rows, predictor: Predictor, keep: Sequence[str]) -> Iterator[
     classes = set(predictor.run.classes)
     for frame, kept in rows.chunks(CHUNK, columns, predictor.numeric, keep):
         truth = categories.of(frame[labels[0]], classes, rows.decimal) if labels else None
-        yield Part(predictor.X(frame), kept, truth)
+        yield Part(predictor.taken(frame), kept, truth)
 
 
 def _of_arrays(path: str, predictor: Predictor) -> Iterator[Part]:
@@ -134,7 +134,7 @@ def write(rows: Iterator[Part], predictor: Predictor, folder: Folder, name: str)
 
 @contextmanager
 def _writer(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """What appends frames of the same columns to a file: Parquet by its ending, else CSV, packed where it ends in .gz."""
+    """What appends frames of the same columns to a file: Parquet or packed CSV by its ending, else CSV."""
     if path.suffix in (".parquet", ".pq"):
         with _parquet(path) as append:
             yield append
