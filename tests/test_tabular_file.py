@@ -94,7 +94,7 @@ def test_columns_are_taken_as_named_and_dropped_whether_named_or_not(
         ({"numeric": ["age"], "categorical": ["town", "age"]}, "data.numeric: age also in data.categorical"),
         ({"numeric": ["age", "label"]}, "data.numeric: label is data.target"),
         ({"drop": ["age", "rooms", "town", "owner"]}, "data.path: no column is left"),
-        ({"numeric": ["town"], "categorical": []}, "data.path: column town, row 1: 'Cork' is no number"),
+        ({"numeric": ["town"], "categorical": []}, "data.path: column town, row 3: 'Cork' is no number"),
         ({"target": "age"}, "data.target: age is missing in 9 of 60 rows"),
     ],
 )

@@ -71,7 +71,7 @@ class Predictor:
         self.columns, self.numeric = self._needed()
         self.model, self.judge = _model(run)
 
-    def prepared(self, frame: pd.DataFrame) -> Array:
+    def taken(self, frame: pd.DataFrame) -> Array:
         """A frame's rows as the network takes them, (N, F) float32; UserError names the row that it cannot take."""
         if preprocessing.named_columns(self.preprocessing) is not None:
             return preprocessing.transform(self.preprocessing, frame, "rows", self.decimal, self.new)
@@ -171,7 +171,7 @@ def _metrics(folder: Folder) -> Mapping[str, Any]:
 
 
 def _of_model(config: DictConfig) -> DictConfig:
-    """The model's node and what it refers to, at any depth: no more is resolved, for more may not be known here."""
+    """The model's node and what it refers to, at any depth; the rest may be known only where the run was made."""
     raw: Any = OmegaConf.to_container(config, resolve=False)
     wanted, found = ["model"], set[str]()
     while wanted:

@@ -94,7 +94,7 @@ def _of_file(rows: Rows, predictor: Predictor, keep: Sequence[str]) -> Iterator[
     classes = set(predictor.run.classes)
     for frame, kept in rows.chunks(CHUNK, columns, predictor.numeric, keep):
         truth = categories.of(frame[labels[0]], classes, rows.decimal) if labels else None
-        yield Part(predictor.prepared(frame), kept, truth)
+        yield Part(predictor.taken(frame), kept, truth)
 
 
 def _of_arrays(path: str, predictor: Predictor) -> Iterator[Part]:
@@ -134,7 +134,7 @@ def write(rows: Iterator[Part], predictor: Predictor, folder: Folder, name: str)
 
 @contextmanager
 def _writer(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """What appends frames of the same columns to a file: Parquet by its ending, else CSV, packed if it ends in .gz."""
+    """What appends frames of the same columns to a file: Parquet or packed CSV by its ending, else CSV."""
     if path.suffix in (".parquet", ".pq"):
         with _parquet(path) as append:
             yield append
