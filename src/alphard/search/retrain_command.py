@@ -14,7 +14,7 @@ from rich.table import Table
 from alphard import tables
 from alphard.compose import Refusals, first_line, must_be_sound
 from alphard.errors import UserError
-from alphard.search import report, results, winner
+from alphard.search import report, results, tracked, winner
 
 SEEDS = 5
 
@@ -75,9 +75,10 @@ def _run(config: DictConfig, folder: Path, objective: str, score_test: bool = Fa
     """A run's metrics; what it says stands in its training.log."""
     from alphard.run import run, settings_of
 
+    place = None if score_test else tracked.place_of_retrain(config, folder.parent.parent)
     settings = settings_of(config) | {"output_dir": str(folder), "score_test": score_test, "objective": objective}
     with contextlib.redirect_stdout(io.StringIO()):
-        return run(config, str(folder), **settings).metrics
+        return run(config, str(folder), place=place, **settings).metrics
 
 
 def _conclude(
