@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from alphard import mlflow_store as store
 from alphard.errors import UserError
@@ -165,7 +165,7 @@ class TensorBoard(TensorBoardLogger):
         kept = {
             name: value if isinstance(value, int | float) else store.text_of(value) for name, value in params.items()
         }
-        _, session, _ = hparams(kept, {})
+        _, session, _ = hparams(kept, {})  # type: ignore[no-untyped-call]  # torch has not annotated it
         self._add(session)
         self.begun = True
 

@@ -35,7 +35,7 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
     Raises UserError before the first trial for what the user can mend, TrainingError where the storage is lost later.
     """
     this = plan(config, overrides)
-    with Tracked(this.base, this.folder, this.settings.storage, _params(this)) as runs:
+    with Tracked(this.base, this.folder, this.settings.storage, this.space, _params(this)) as runs:
         try:
             _search(this, overrides, runs)
         except StorageInternalError as error:

@@ -16,6 +16,7 @@ from alphard import signals
 from alphard.errors import Interrupted
 from alphard.mlflow_store import Place
 from alphard.search import results
+from alphard.search.space import Space
 from alphard.search.study import Study
 
 if TYPE_CHECKING:
@@ -28,11 +29,15 @@ FILES = ("trials.csv", "report.html", results.ABOUT)
 class Tracked:
     """The study's run, where the config has a logger for MLflow; else nothing.
 
+    said: its parameters.
+
     Raises UserError, when it is made, where the store cannot be used.
     """
 
-    def __init__(self, base: DictConfig, folder: Path, storage: str | None, said: Mapping[str, Any]) -> None:
-        self.folder, self.storage, self.said = folder, storage, said
+    def __init__(
+        self, base: DictConfig, folder: Path, storage: str | None, space: Space, said: Mapping[str, Any]
+    ) -> None:
+        self.folder, self.storage, self.space, self.said = folder, storage, space, said
         self.node, self.at = _node(base)
         self.client: MlflowClient | None = None
         self.experiment = self.run = ""
@@ -79,7 +84,7 @@ class Tracked:
     def place(self, number: int, chosen: Mapping[str, Any]) -> Place:
         """Where a trial's run stands, for all loggers; `chosen` is said of it first."""
         tags = {store.PARENT: self.run, store.TRIAL: str(number), "mlflow.source.name": "train.py"}
-        return Place(experiment_of(self.node, self.folder), f"trial {number}", tags, dict(chosen))
+        return Place(experiment_of(self.node, self.folder), f"trial {number}", tags, self.space.values(chosen))
 
     def _settle(self) -> None:
         """Say of trials what their own processes could not: they were ended, or failed before their run began."""
