@@ -102,7 +102,12 @@ def runs_below(client: "MlflowClient", experiment: str, parent: str, trial: str 
 
 
 def short(error: BaseException) -> str:
-    """A library's error in a line, without the passwords in it."""
+    """A library's error in a line, without the passwords in it; what the network said says most."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno:
+            error = cause
+        cause = cause.__cause__ or cause.__context__
     return masked(f"{type(error).__name__}: {error}").strip().partition("\n")[0][:300]
 
 

@@ -16,7 +16,7 @@ from alphard import artifacts, signals
 from alphard import mlflow_store as store
 from alphard.errors import Interrupted, Pruned, UserError
 from alphard.fingerprint import fingerprint
-from alphard.history import STEP
+from alphard.history import STEP, History
 from alphard.loggers import End, MLflow, TensorBoard
 from alphard.storage import Folder
 
@@ -50,13 +50,19 @@ class Tracking(pl.Callback):
     """
 
     def __init__(
-        self, config: DictConfig, loggers: Mapping[str, Logger], params: Mapping[str, Any], folder: Folder, logs: Path
+        self,
+        config: DictConfig,
+        loggers: Mapping[str, Logger],
+        params: Mapping[str, Any],
+        folder: Folder,
+        logs: Path,
+        history: History,
     ) -> None:
-        self.loggers, self.folder = loggers, folder
+        self.loggers, self.folder, self.history = loggers, folder, history
         self.params = {**params, **{k: v for k, v in params_of(config).items() if k not in params}}
         self.left = [path for path in logs.rglob("*") if path.is_file()] if loggers else []
         self.opened: dict[str, MLflow | TensorBoard] = {}
-        self.begun, self.kept_some, self.step = False, False, 0
+        self.begun, self.kept_some, self.step, self.ended = False, False, 0, 0
 
     def __enter__(self) -> "Tracking":
         """Open what must be there before the first step; UserError where it cannot be."""
@@ -111,12 +117,19 @@ class Tracking(pl.Callback):
         self.begun = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.ended = trainer.current_epoch + 1
         if self.loggers:
             self._at(pl_module, max(self.step, trainer.current_epoch + 1))
 
     def _conclude(self, end: End) -> None:
+        row = self.history.rows[-1] if self.history.rows else {"epoch": 0}
+        # Lightning says what an epoch was trained with at its end, to which one that was cut short never came.
+        cut = {k: v for k, v in row.items() if k.startswith("train_")} if row["epoch"] > self.ended else {}
+        self.ended = row["epoch"]
         for at, logger in self.opened.items():
             try:
+                if cut:
+                    logger.log_metrics(cut, max(self.step, row["epoch"]))
                 logger.conclude(end)
             except Exception as error:  # its library raises what it likes, and what was trained stands
                 warnings.warn(f"{at}: cannot record how the run ended: {store.short(error)}", stacklevel=2)

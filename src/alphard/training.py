@@ -63,7 +63,9 @@ class Training:
         cut = [LastStep()] if (config.trainer.get("max_steps") or 0) > 0 else []
         there = logs.local if logs else local / "logs"
         loggers = build.loggers_of(config, there, place)
-        self.tracking = Tracking(config, loggers if self.tracked else {}, place.params if place else {}, folder, there)
+        self.tracking = Tracking(
+            config, loggers if self.tracked else {}, place.params if place else {}, folder, there, self.history
+        )
         # What is reported has been kept: a signal may come between the two.
         callbacks = [self.tracking, Start(self.begin), self.copies, self.history, *own, self.reporter, self.progress]
         self.trainer = build.trainer_of(config, [*callbacks, *cut], local, [*self.tracking.loggers.values()])
