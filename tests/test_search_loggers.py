@@ -206,7 +206,7 @@ def test_a_trial_repeated_and_a_winner_retrained_are_no_trials(searched: Path) -
     assert again.status == 0, again.err
     alone = client.search_runs([client.get_experiment_by_name("alphard").experiment_id])
     assert [run.data.tags.get("mlflow.parentRunId") for run in alone] == [None]
-    command = [sys.executable, "-m", "alphard.cli", "retrain", "studies/tried", "seeds=1", "epochs=1"]
+    command = [str(Path(sys.executable).with_name("alphard")), "retrain", "studies/tried", "seeds=1", "epochs=1"]
     done = subprocess.run(
         command, cwd=searched, env=environment(), capture_output=True, text=True, timeout=200, check=False
     )
