@@ -231,7 +231,7 @@ def test_artifacts_reach_a_url(tmp_path: Path) -> None:
 
     run_here(tmp_path, "epochs=1", "logger=csv", "output_dir=memory://bucket/run")
     there = {path.removeprefix("/bucket/run/") for path in fsspec.filesystem("memory").find("/bucket/run")}
-    assert there == {*ARTIFACTS, "logs/csv/metrics.csv"}
+    assert there == {*ARTIFACTS, "logs/csv/metrics.csv", "logs/csv/hparams.yaml"}
     assert not list(tmp_path.iterdir())
 
 

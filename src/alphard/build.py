@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from pytorch_lightning.callbacks import Checkpoint, ModelSummary, ProgressBar
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from alphard import cluster, ranks, targets
+from alphard import cluster, mlflow_store, ranks, targets
 from alphard.construct import instantiate, snapshot
 from alphard.data import TableData, kept
 from alphard.errors import UserError
+from alphard.mlflow_store import Place
 from alphard.storage import is_url
 
 # A training that one of these makes empty has nothing to score, or nothing to score by.
@@ -32,23 +34,33 @@ def callbacks_of(config: DictConfig) -> list[pl.Callback]:
     return [_said_at(f"callbacks.{name}", instantiate, node) for name, node in config.callbacks.items()]
 
 
-def trainer_of(config: DictConfig, callbacks: list[pl.Callback], home: Path, logs: Path | None = None) -> pl.Trainer:
-    """Lightning's trainer with the config's loggers.
+def loggers_of(config: DictConfig, logs: Path, place: Place | None = None) -> dict[str, Logger]:
+    """The config's loggers, by config path.
 
-    home: where Lightning's own checkpoints go.
-    logs: where loggers write that name no folder; None is logs/ in `home`.
+    logs:  where those write that name no folder.
+    place: where MLflow's run stands among others.
     """
-    _must_make_sense(config.trainer)
-    loggers = []
+    loggers = {}
     for name, node in config.logger.items():
-        save = {"save_dir": str(logs or home / "logs")} if _names_no_folder(node) else {}
-        loggers.append(_said_at(f"logger.{name}", instantiate, node, **save))
+        given: dict[str, Any] = {"save_dir": str(logs)} if _names_no_folder(node) else {}
+        if place is not None and node.get("_target_") == mlflow_store.LOGGER:
+            tags = snapshot(node.get("tags")) or {}
+            given |= {"experiment_name": place.experiment, "run_name": place.name, "tags": tags | dict(place.tags)}
+        loggers[f"logger.{name}"] = _said_at(f"logger.{name}", instantiate, node, **given)
+    return loggers
+
+
+def trainer_of(
+    config: DictConfig, callbacks: list[pl.Callback], home: Path, loggers: Sequence[Logger] = ()
+) -> pl.Trainer:
+    """Lightning's trainer.  home: where Lightning's own checkpoints go."""
+    _must_make_sense(config.trainer)
     lean = lean_for(callbacks) | {"default_root_dir": str(home)}
     given = {name: value for name, value in lean.items() if config.trainer.get(name) is None}
     make = _said_at("trainer", instantiate, config.trainer, _partial_=True)
     own = make.keywords.get("plugins") or []
     given |= cluster.arguments(config.trainer, own if isinstance(own, list) else [own])
-    trainer: pl.Trainer = _said_at("trainer", make, callbacks=callbacks, logger=loggers or False, **given)
+    trainer: pl.Trainer = _said_at("trainer", make, callbacks=callbacks, logger=list(loggers) or False, **given)
     for name, remedy in EMPTY.items():
         if getattr(trainer, name) == 0:
             raise UserError(f"trainer.{name}: 0: {remedy}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+STEP = "step"  # what tells Lightning's loggers the epoch, and is no metric
 FIRST = ("epoch", "train_loss", "validation_loss", "validation_accuracy", "learning_rate", "seconds")
 
 
@@ -41,7 +42,8 @@ class History(pl.Callback):
         metrics = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()
-            if self._validated or not name.startswith("validation_")  # Lightning keeps an earlier epoch's values
+            if name != STEP
+            and (self._validated or not name.startswith("validation_"))  # which may be an earlier epoch's
         }
         epoch, seconds = trainer.current_epoch + 1, round(time.perf_counter() - self._began, 6)
         self.by_epoch[epoch] = {"epoch": epoch, **metrics, "learning_rate": self._rate, "seconds": seconds}

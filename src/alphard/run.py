@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alphard import artifacts, build, locking
 from alphard.copies import made
+from alphard.mlflow_store import Place
 from alphard.objective import Listener, Reporter
 from alphard.progress import conclude
 from alphard.quiet import quiet
@@ -32,6 +33,7 @@ def run(
     home: str,
     listeners: tuple[Listener, ...] = (),
     lean: bool = False,
+    place: Place | None = None,
     *,
     seed: Seed,
     epochs: Count,
@@ -57,6 +59,7 @@ def run(
     listeners:    called with step (from 1) and objective after each validation; for a finished run, once.  One that
                   returns True ends the run, by Pruned.
     lean:         a trial of many: without plots and without the full report.
+    place:        where the run stands among others, for loggers that keep several.
     epochs:       at most.
     patience:     epochs without a better validation_loss before training stops.
     min_delta:    what counts as better, in nats.
@@ -76,7 +79,7 @@ def run(
     with environment_kept(), quiet(), made(folder) as here, made(logs) if logs else nullcontext() as there:
 
         def parts() -> Training:
-            return Training(config, folder, here.local, reporter, score_test, baselines, lean, there)
+            return Training(config, folder, here.local, reporter, score_test, baselines, lean, there, place)
 
         if not ranks.first():  # this process trains with the first, which tells the rest
             # On another machine nobody has looked yet: what is finished there waits for no one.

@@ -182,8 +182,9 @@ class Folder:
                 made = make(self.local)
                 with tempfile.TemporaryFile(dir=self.local):
                     pass
-                for path in made:
-                    path.rmdir()
+                with contextlib.suppress(OSError):  # another run has come to write beside this one
+                    for path in made:
+                        path.rmdir()
             else:
                 self._write(".alphard", b"")
                 self.fs.rm_file(self.uri(".alphard"))

@@ -20,7 +20,7 @@ LIBRARIES = (
     "pytorch_lightning.loggers",
     "pytorch_lightning.trainer.trainer",
 )
-OURS = ("alphard.data", "alphard.models")
+OURS = ("alphard.data", "alphard.models", "alphard.loggers")
 NAME = re.compile(r"[^\W\d_]\w*(\.[^\W\d_]\w*)+")  # no part begins with an underscore
 
 
@@ -76,7 +76,7 @@ def allowed() -> str:
     own = ", ".join(f"{name}.*" for name in sorted(own_packages())) or "none yet"
     return (
         "a target is one of torch.nn.*, torch.optim.*, pytorch_lightning.Trainer, .callbacks.*, .loggers.*, "
-        f"alphard.data.*, alphard.models.*, or stands in a package of yours in src/ ({own})"
+        f"alphard.data.*, .models.*, .loggers.*, or stands in a package of yours in src/ ({own})"
     )
 
 

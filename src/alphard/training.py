@@ -18,10 +18,12 @@ from alphard.fingerprint import resolved_sha256
 from alphard.history import History
 from alphard.hooks import LastStep, Start
 from alphard.log import Log
+from alphard.mlflow_store import Place
 from alphard.models import BestWeights
 from alphard.objective import Reporter
 from alphard.progress import Progress, conclude
 from alphard.storage import Folder
+from alphard.tracking import Tracking
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Result:
 class Training:
     """A run's parts, built in the order in which a mistake costs least."""
 
+    tracked = True  # whether loggers hear of it
+
     def __init__(
         self,
         config: DictConfig,
@@ -45,6 +49,7 @@ class Training:
         with_baselines: bool = False,
         lean: bool = False,
         logs: Made | None = None,
+        place: Place | None = None,
     ) -> None:
         self.config = config
         self.folder, self.local, self.reporter = folder, local, reporter
@@ -58,9 +63,14 @@ class Training:
         own.sort(key=lambda callback: not isinstance(callback, BestWeights))  # before what swaps weights at validation
         self.best = next((callback for callback in own if isinstance(callback, BestWeights)), None)
         cut = [LastStep()] if (config.trainer.get("max_steps") or 0) > 0 else []
+        there = logs.local if logs else local / "logs"
+        loggers = build.loggers_of(config, there, place)
+        self.tracking = Tracking(
+            config, loggers if self.tracked else {}, place.params if place else {}, folder, there, self.history
+        )
         # What is reported has been kept: a signal may come between the two.
-        callbacks = [Start(self.begin), self.copies, self.history, *own, self.reporter, self.progress, *cut]
-        self.trainer = build.trainer_of(config, callbacks, self.local, logs.local if logs else None)
+        callbacks = [self.tracking, Start(self.begin), self.copies, self.history, *own, self.reporter, self.progress]
+        self.trainer = build.trainer_of(config, [*callbacks, *cut], local, [*self.tracking.loggers.values()])
         self.progress.shown &= self.trainer.progress_bar_callback is None  # there is one terminal
         self.data = build.data_of(config, shared=lean)
         facts = self.data.facts if isinstance(self.data, TableData) else getattr(self.data, "facts", {})
@@ -72,7 +82,7 @@ class Training:
         self.model = build.model_of(config, facts)
 
     def train(self) -> Result:
-        with self.copies, self.log:
+        with self.copies, self.log, self.tracking:
             return self._fit_and_keep()
 
     def follow(self) -> Result:
@@ -149,7 +159,7 @@ class Training:
             "stopped_by": str(stopped) if stopped else None,
             artifacts.DIGEST: resolved_sha256(self.config),
         }
-        metrics = self._keep(logged | about | reports | beaten)
+        metrics = self._keep(logged | about | reports | beaten, stopped)
         conclude(metrics, self.folder, table=not self.lean)
         self.reporter.final(logged, len(self.history.rows))
         return metrics
@@ -166,7 +176,7 @@ class Training:
         print("baselines: fitting scikit-learn's on the same training rows", flush=True)
         return {baselines.KEY: baselines.scored(self.data.splits, self.config.seed, *self._opened)}
 
-    def _keep(self, metrics: dict[str, Any]) -> dict[str, Any]:
+    def _keep(self, metrics: dict[str, Any], stopped: Interrupted | None) -> dict[str, Any]:
         """Write every artifact, metrics.json last; returns what it holds."""
         write = self.folder.write
         metrics = artifacts.finite(metrics | {"model_uri": write(artifacts.MODEL, artifacts.state(self.model))})
@@ -176,6 +186,8 @@ class Training:
         splits = self.data.splits if isinstance(self.data, TableData) else None
         if splits and splits.preprocessing is not None:
             write(preprocessing.FILE, preprocessing.dumps(splits.preprocessing))
+        # Before metrics.json, which says that the run is whole: one killed here is trained again, and its loggers know.
+        self.tracking.kept(metrics, stopped, len(self.history.rows))
         self.copies.copy()
         write(artifacts.METRICS, artifacts.metrics_json(metrics))
         return metrics
@@ -191,6 +203,8 @@ class Training:
 
 class Probe(Training):
     """A training that ends where it would begin, its folder untouched."""
+
+    tracked = False
 
     class _Reached(BaseException):
         pass

@@ -20,6 +20,7 @@ from alphard.search import grammar, live, local, queue, report, results, storage
 from alphard.search.plan import Plan, plan
 from alphard.search.space import Categorical
 from alphard.search.study import Study
+from alphard.search.tracked import Tracked
 from alphard.search.warm import warm_trials
 from alphard.search.worker import Setup
 
@@ -32,30 +33,35 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
     Raises UserError before the first trial for what the user can mend, TrainingError where the storage is lost later.
     """
     this = plan(config, overrides)
-    try:
-        _search(this, overrides)
-    except StorageInternalError as error:
-        where = masked(str(this.settings.storage or this.folder))
-        raise TrainingError(f"search.storage: {where}: {storages.said(error)}; the same line goes on") from error
-    conclude(this)
+    with Tracked(this.base, this.folder, this.settings.storage, this.space, _params(this)) as runs:
+        try:
+            _search(this, overrides, runs)
+        except StorageInternalError as error:
+            where = masked(str(this.settings.storage or this.folder))
+            raise TrainingError(f"search.storage: {where}: {storages.said(error)}; the same line goes on") from error
+        conclude(this)
 
 
-def _search(this: Plan, overrides: Sequence[str]) -> None:
+def _search(this: Plan, overrides: Sequence[str], runs: Tracked) -> None:
     study = None
     if (this.folder / results.ABOUT).exists():
         _must_be_there(this)
         study = _open(this)
         if not study.left():
-            study.close()
+            try:
+                runs.open(study)  # a search that was killed at its very end has not told it yet
+            finally:
+                study.close()
             return
     setup = Setup(this.configs, this.space, this.settings, this.folder)
-    with local.Workers(setup, this.base, study.left() if study else this.settings.trials) as workers:
+    with local.Workers(setup, this.base, study.left() if study else this.settings.trials, runs) as workers:
         try:
             if study is None:
                 workers.probe()
                 study = _open(this)
                 _describe(this, overrides)
             _say_of_grid(study)
+            runs.open(study)
             budget = this.settings.time_budget
             until = None if budget is None else time.monotonic() + 60 * budget
             with live.Progress(study) as view:
@@ -77,6 +83,13 @@ def conclude(this: Plan) -> None:
     report.show(this.folder, said, rows, columns, most=10)
     if rows and all(row["state"] == "failed" for row in rows):
         raise TrainingError(f"search: all {len(rows)} trials failed; the first said: {rows[0]['error']}")
+
+
+def _params(this: Plan) -> dict[str, Any]:
+    """What loggers are told of the study: what may not change later, for no parameter may."""
+    settings = {name: value for name, value in asdict(this.settings).items() if name not in MAY_CHANGE}
+    space = {f"{grammar.AT}.{dimension.key}": str(dimension) for dimension in this.space}
+    return space | {f"search.{name}": value for name, value in settings.items()}
 
 
 def _open(this: Plan) -> Study:

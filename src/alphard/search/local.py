@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from alphard.errors import TrainingError, UserError
 from alphard.search.study import Study, Trial
+from alphard.search.tracked import Tracked
 from alphard.search.worker import Done, Job, Probe, Report, Setup
 
 TICK = 0.5  # seconds between two looks at the clock, at other processes, and at the table
@@ -90,8 +91,8 @@ class Worker:
 class Workers:
     """The workers of one study, at most one for each of `trials`; ended with the block."""
 
-    def __init__(self, setup: Setup, base: DictConfig, trials: int) -> None:
-        self.setup = setup
+    def __init__(self, setup: Setup, base: DictConfig, trials: int, runs: Tracked | None = None) -> None:
+        self.setup, self.runs = setup, runs
         self.devices = _devices(base)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         # Two workers that share a core wait for each other at every step.
@@ -158,7 +159,9 @@ class Workers:
                 worker.trial = study.take()
                 if worker.trial is None:
                     break
-                worker.send(Job(worker.trial.number, worker.trial.chosen, self.threads))
+                number, chosen = worker.trial.number, worker.trial.chosen
+                place = self.runs.place(number, chosen) if self.runs else None
+                worker.send(Job(number, chosen, self.threads, place))
                 view.begin(worker.trial)
         if any(worker.trial for worker in self.workers):
             return True

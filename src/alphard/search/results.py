@@ -95,6 +95,12 @@ def load(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[Fro
     return said, trials[warm:]
 
 
+def attributes(folder: Path) -> dict[str, Any]:
+    """What a study itself keeps beside its trials."""
+    known = OmegaConf.create({"url": about(folder)["search"].get("storage")}).url
+    return dict(optuna.load_study(study_name=folder.name, storage=storage_of(folder, known)).user_attrs)
+
+
 def about(folder: Path) -> dict[str, Any]:
     """study.yaml: `configs`, `overrides`, and the `search` node."""
     path = folder / ABOUT

@@ -17,7 +17,7 @@ from alphard.check import nearest
 from alphard.compose import Refusals, first_line, meant, must_be_sound
 from alphard.errors import UserError
 from alphard.noise import rows_line
-from alphard.search import report, results, winner
+from alphard.search import report, results, tracked, winner
 
 WORDS = {"seeds": "5", "baselines": "true"}  # and what each is where nothing is said
 
@@ -94,9 +94,10 @@ def _run(config: DictConfig, folder: Path, objective: str, **asked: bool) -> dic
     """A run's metrics; what it says stands in its training.log."""
     from alphard.run import run, settings_of
 
+    place = None if asked else tracked.place_of_retrain(config, folder.parent.parent)
     settings = settings_of(config) | {"output_dir": str(folder), "objective": objective} | asked
     with contextlib.redirect_stdout(io.StringIO()):
-        return run(config, str(folder), **settings).metrics
+        return run(config, str(folder), place=place, **settings).metrics
 
 
 def _conclude(

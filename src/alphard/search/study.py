@@ -64,7 +64,7 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         self.owner = Owner(folder)
         try:
-            with self._alone():
+            with self.alone():
                 self.study = queue.opened(folder, self.storage, settings, fingerprint, epochs, warm)
                 self.warm = int(self.study.user_attrs.get("warm", 0))
                 self.renew()
@@ -74,7 +74,7 @@ class Study:
             raise
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Inside, no other process of this machine opens the study or hands its trials around: SQLite locks no row."""
         with (self.folder / ".lock").open("wb") as file:
             lock(file, "search")
@@ -82,7 +82,7 @@ class Study:
 
     def take(self) -> Trial | None:
         """The next waiting trial, with its values chosen from all results so far; None where none waits."""
-        with self._alone():
+        with self.alone():
             waiting = next(iter(self.trials(TrialState.WAITING)), None)
             if waiting is None:
                 return None
@@ -163,7 +163,7 @@ class Study:
     def recover(self) -> int:
         """Let the trials of dead owners wait again; returns how many."""
         count = 0
-        with self._alone():
+        with self.alone():
             owners = self.study.user_attrs
             for trial in self.trials(TrialState.RUNNING):
                 owner = str(trial.user_attrs.get("owner", ""))

@@ -39,7 +39,8 @@ def write(folder: Path, said: Mapping[str, Any], number: int, chosen: Mapping[st
         for group, option in ours.items()
         if group not in SKIPPED and (option != theirs.get(group) or group in chosen)
     ]
-    overrides = tuple(f"{group}={_option(ours.get(group))}" for group in theirs if group not in SKIPPED)
+    # Hydra tells no choice of a group of which the line took several options, as in logger=[csv,mlflow].
+    overrides = tuple(f"{group}={_option(ours[group])}" for group in theirs if group in ours and group not in SKIPPED)
     base = OmegaConf.to_container(results.configs_of(folder, said, overrides).compose(), resolve=False)
     name = name_of(folder)
     head = f"# @package _global_\n# python train.py --config-dir {folder} experiment={name}\n# {says}\n"

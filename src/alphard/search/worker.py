@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from alphard.errors import UserError
+from alphard.mlflow_store import Place
 from alphard.search.configs import Configs
 from alphard.search.settings import Settings
 from alphard.search.space import Space
@@ -37,11 +38,12 @@ class Setup:
 
 @dataclass
 class Job:
-    """A trial to train."""
+    """A trial to train.  place: where its run stands among others, for loggers that keep several."""
 
     number: int
     chosen: dict[str, Any]
     threads: int
+    place: Place | None = None
 
 
 @dataclass
@@ -127,7 +129,7 @@ def _train(setup: Setup, job: Job, listen: Listener) -> tuple[float, dict[str, A
     config = setup.configs.trial(setup.space, job.chosen)
     home = str(setup.folder / "trials" / str(job.number))
     settings = settings_of(config) | {"threads": job.threads, "score_test": False, "output_dir": home}
-    metrics = run(config, home, (listen,), lean=True, **settings).metrics
+    metrics = run(config, home, (listen,), lean=True, place=job.place, **settings).metrics
     about = {"stopped_epoch": metrics["stopped_epoch"]}
     about |= {name: metrics[name] for name in ("best_epoch", "val_rows") if metrics.get(name) is not None}
     return float(metrics[config.objective]), about
