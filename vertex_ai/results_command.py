@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alphard.errors import UserError
-from alphard.search import report, results
+from alphard.search import report
 from alphard.storage import Folder, is_url
 from vertex_ai import settings
 from vertex_ai.follow import words_of
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     job, base, to = of_folder(names[0]) if is_url(names[0]) else of_service(names[0], given.endpoint)
     trials = Gathering(job, base, to).gather()
     _say(job, base, to, trials)
-    report.show(to, *results.rows(to))
+    report.show_whole(to)
     return 0
 
 

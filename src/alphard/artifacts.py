@@ -22,8 +22,9 @@ from alphard.storage import Folder
 
 CONFIG, METRICS, MODEL, HISTORY, LOG = "config.yaml", "metrics.json", "model.pt", "eval_history.csv", "training.log"
 CURVES, CONFUSION = "learning_curves.png", "confusion_matrix.png"
+POINTS = "curves.json"  # calibration and ROC, for report.html
 # What a run may leave here, and the run that takes its place removes.
-ALL = (METRICS, MODEL, preprocessing.FILE, HISTORY, CURVES, CONFUSION, LOG, CONFIG)
+ALL = (METRICS, MODEL, preprocessing.FILE, HISTORY, CURVES, CONFUSION, POINTS, LOG, CONFIG)
 # A finished run is the same run whether its test split has been opened or not.
 AFTERWARDS = "score_test"
 DIGEST = "resolved_sha256"
@@ -91,6 +92,15 @@ def load(folder: Folder, model: torch.nn.Module) -> None:
         model.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
     except Exception as error:  # torch's own, for what is torn, or another model's
         raise UserError(f"{where} does not fit this model: {short(error)}; {remedy}") from error
+
+
+def points(folder: Folder) -> dict[str, Any]:
+    """curves.json, by split; empty where there is none, or none that a run wrote."""
+    try:
+        found = json.loads(folder.read(POINTS) or b"{}")
+    except (ValueError, RecursionError):  # torn by whoever copied it
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def opened(metrics: Mapping[str, Any]) -> bool:

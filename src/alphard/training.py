@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from alphard import artifacts, build, cluster, scores, signals
 from alphard.copies import Copies, Made
+from alphard.curves import to_json
 from alphard.data import TableData, preprocessing
 from alphard.errors import Interrupted, Pruned
 from alphard.fingerprint import resolved_sha256
@@ -79,7 +80,10 @@ class Training:
         """A finished run's metrics with the report of the test split, by the weights that it kept."""
         judge = build.judge_like(self.trainer)
         artifacts.load(self.folder, judge.precision_plugin.convert_module(self.model))
-        metrics = artifacts.finite(done | scores.reports(self.model, self.data, judge, "test"))
+        reports, curves = scores.reports(self.model, self.data, judge, "test")
+        metrics = artifacts.finite(done | reports)
+        if curves:
+            self.folder.write(artifacts.POINTS, to_json(artifacts.points(self.folder) | curves))
         self.folder.write(artifacts.METRICS, artifacts.metrics_json(metrics))
         artifacts.write_config(self.folder, self.config)
         return metrics
@@ -126,7 +130,7 @@ class Training:
         logged = scores.logged(self.model, self.data, judge)
         self.reporter.must_be_finite(logged)
         opened = ("validation", "test") if self.score_test else ("validation",)
-        reports = {} if self.lean else scores.reports(self.model, self.data, judge, *opened)
+        reports, curves = ({}, {}) if self.lean else scores.reports(self.model, self.data, judge, *opened)
         about = scores.summary(self.config, self.data, self.history, self.best, logged)
         about |= {
             "logged": sorted(logged),
@@ -134,18 +138,20 @@ class Training:
             "stopped_by": str(stopped) if stopped else None,
             artifacts.DIGEST: resolved_sha256(self.config),
         }
-        metrics = self._keep(logged | about | reports)
+        metrics = self._keep(logged | about | reports, curves)
         conclude(metrics, self.folder, table=not self.lean)
         self.reporter.final(logged, len(self.history.rows))
         return metrics
 
-    def _keep(self, metrics: dict[str, Any]) -> dict[str, Any]:
+    def _keep(self, metrics: dict[str, Any], curves: dict[str, Any]) -> dict[str, Any]:
         """Write every artifact, metrics.json last; returns what it holds."""
         write = self.folder.write
         metrics = artifacts.finite(metrics | {"model_uri": write(artifacts.MODEL, artifacts.state(self.model))})
         write(artifacts.HISTORY, self.history.to_csv().encode())
         if not self.lean:
             self._draw(metrics)
+        if curves:
+            write(artifacts.POINTS, to_json(curves))
         splits = self.data.splits if isinstance(self.data, TableData) else None
         if splits and splits.preprocessing is not None:
             write(preprocessing.FILE, preprocessing.dumps(splits.preprocessing))

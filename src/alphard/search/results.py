@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from alphard.errors import UserError
 from alphard.search import grammar, owner
 from alphard.search.configs import Configs
-from alphard.search.space import Categorical
+from alphard.search.space import Categorical, Space
 from alphard.search.storages import storage_of, stored
 
 if TYPE_CHECKING:
@@ -49,8 +49,18 @@ def rows(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[Row
     url: of the storage, from who knows its password.
     """
     said, trials = load(folder, url)
-    search = said["search"]
-    space = grammar.read(search["space"], grammar.of_space(search["space"], said["overrides"]))
+    return said, *sorted_rows(said, trials)
+
+
+def space_of(said: Mapping[str, Any]) -> Space:
+    """A study's space, as study.yaml has it."""
+    space = said["search"]["space"]
+    return grammar.read(space, grammar.of_space(space, said["overrides"]))
+
+
+def sorted_rows(said: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> tuple[list[Row], list[str]]:
+    """The rows of the trials that `load` gave, the best first, and their columns."""
+    search, space = said["search"], space_of(said)
     objective, sign = search["objective"], -1 if search["direction"] == "maximize" else 1
     began = [trial for trial in trials if trial.state in ORDER]
     began.sort(key=lambda t: (ORDER[t.state], math.inf if t.value is None else sign * t.value, t.number))
@@ -68,7 +78,7 @@ def rows(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[Row
             row[dimension.key] = dimension.value(value) if known else value  # type: ignore[union-attr,arg-type]
         found.append(row | {name: trial.user_attrs.get(name) for name in AFTER})
     columns = [*BEFORE, objective, "near_best", *(d.key for d in space), *AFTER]
-    return said, found, columns
+    return found, columns
 
 
 def load(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[FrozenTrial]]:
