@@ -164,7 +164,8 @@ def _drawing(drawing: Drawing) -> str:
     names = f'id="{text(drawing.name)}" role="img" aria-label="{text(drawing.title)}"'
     note = f"<p>{text(drawing.note)}</p>" if drawing.note else ""
     return (
-        f"<figure{' class=alone' if drawing.alone else ''}><figcaption><h3>{text(drawing.title)}</h3>{note}</figcaption>"
+        f"<figure{' class=alone' if drawing.alone else ''}>"
+        f"<figcaption><h3>{text(drawing.title)}</h3>{note}</figcaption>"
         f'<div class="wide"><div class="figure" {names} style="{style}"></div>'
         f'<script type="application/json">{_json(styled(drawing.figure).to_json())}</script></div></figure>'
     )
@@ -173,7 +174,7 @@ def _drawing(drawing: Drawing) -> str:
 def styled(figure: "Figure") -> "Figure":
     """The figure in this page's dress, whoever drew it."""
     axis = {"gridcolor": LINE, "linecolor": LINE, "zeroline": False, "automargin": True, "ticks": ""}
-    axis |= {"title_font_size": 13, "title_standoff": 8}
+    axis |= {"title_font_size": 13, "title_standoff": 8, "exponentformat": "e"}
     figure.update_layout(
         template="none",
         title=None,

@@ -3,12 +3,13 @@
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from alphard import __version__, artifacts, page, run_figures
 from alphard.errors import UserError
@@ -18,6 +19,29 @@ from alphard.storage import Folder
 
 LEAN = "a search's trials leave none; alphard retrain, or this trial's own line, leaves them"
 SPLITS = ("validation", "test")
+
+
+class Bin(TypedDict):
+    """A bin of the confidence, as curves.json has it."""
+
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+class Roc(TypedDict):
+    """A class against the rest likewise."""
+
+    area: float
+    false: list[float]
+    true: list[float]
+
+
+class Curves(TypedDict):
+    """A split's likewise."""
+
+    calibration: list[Bin]
+    roc: list[Roc | None]
 
 
 @dataclass(frozen=True)
@@ -143,7 +167,7 @@ def _of_split(left: Left, split: str) -> Section | None:
     """Confusion matrix, calibration and ROC, and in words which of them cannot be drawn, and why."""
     if split == "test" and "test_accuracy" not in left.metrics:
         return None
-    matrix, points = left.metrics.get(f"{split}_confusion_matrix"), left.points.get(split) or {}
+    matrix, points = left.metrics.get(f"{split}_confusion_matrix"), _sound(left.points.get(split))
     drawings: list[Drawing] = []
     said: list[str] = []
     if matrix:
@@ -167,6 +191,14 @@ def _of_split(left: Left, split: str) -> Section | None:
     )
 
 
+def _sound(points: Any) -> Curves | None:
+    """A split's curves; None where there are none, or none that a run wrote."""
+    try:
+        return TypeAdapter(Curves).validate_python(points)
+    except ValidationError:
+        return None
+
+
 def _why_lean(left: Left) -> str:
     return LEAN if left.metrics else "the run has not come to its end"
 
@@ -187,8 +219,3 @@ def versions() -> str:
     import torch
 
     return f"alphard {__version__}, torch {torch.__version__}, plotly {plotly.__version__}"
-
-
-def finite(values: Sequence[float | None]) -> list[float]:
-    """The values that a figure's axis can show."""
-    return [value for value in values if value is not None and math.isfinite(value)]

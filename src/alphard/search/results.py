@@ -67,6 +67,7 @@ def sorted_rows(said: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> tuple
     best = began[0] if began and began[0].state == TrialState.COMPLETE else None
     noise = binomial_error(float(best.value or 0), best.user_attrs.get("val_rows"), objective) if best else None
     found = []
+    meant: dict[tuple[str, str], Any] = {}  # a choice's value, which Hydra's grammar takes its time for
     for trial in began:
         near = noise is not None and trial.state == TrialState.COMPLETE and _gap(trial, began[0]) <= noise
         state = INTERRUPTED if trial.user_attrs.get(INTERRUPTED) else STATES[trial.state]
@@ -74,8 +75,11 @@ def sorted_rows(said: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> tuple
         row["near_best"] = near if noise is not None else None
         for dimension in space:
             value = trial.params.get(dimension.key)
-            known = isinstance(dimension, Categorical) and value is not None
-            row[dimension.key] = dimension.value(value) if known else value  # type: ignore[union-attr,arg-type]
+            if isinstance(dimension, Categorical) and value is not None:
+                if (dimension.key, value) not in meant:
+                    meant[dimension.key, value] = dimension.value(value)
+                value = meant[dimension.key, value]
+            row[dimension.key] = value
         found.append(row | {name: trial.user_attrs.get(name) for name in AFTER})
     columns = [*BEFORE, objective, "near_best", *(d.key for d in space), *AFTER]
     return found, columns

@@ -1,4 +1,4 @@
-"""What optuna.visualization draws of a study, in the page's dress: best so far, importances, slices."""
+"""What Optuna draws and reckons of a study, in the page's dress: best so far, importances, slices."""
 
 import math
 import warnings
@@ -51,20 +51,24 @@ def importances(this: Shown) -> Drawing | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            figure = visualization.plot_param_importances(this.study, target_name=label(this.objective))
+        try:  # Optuna's own figure copies all trials for each of its bars
+            shares = optuna.importance.get_param_importances(this.study)
         except (ValueError, RuntimeError):  # too few trials, or no dimension with two values
             return None
-    if not figure.data or not all(map(math.isfinite, figure.data[0].x)):
+    names, values = [*shares][::-1], [float(value) for value in shares.values()][::-1]
+    if not values or not all(map(math.isfinite, values)):
         return None
-    values, names = [float(value) for value in figure.data[0].x], [str(name) for name in figure.data[0].y]
-    figure.data[0].update(
-        x=values,
-        y=names,
-        text=[f"{value:.2f}" if value >= 0.005 else "0" for value in values],
-        marker={"color": BLUE},
-        hovertemplate="%{y}: %{x:.4f}<extra></extra>",
-        showlegend=False,
+    figure = go.Figure(
+        go.Bar(
+            x=values,
+            y=names,
+            orientation="h",
+            text=[f"{value:.2f}" if value >= 0.005 else "0" for value in values],
+            textposition="outside",
+            cliponaxis=False,
+            marker={"color": BLUE},
+            hovertemplate="%{y}: %{x:.4f}<extra></extra>",
+        )
     )
     figure.update_xaxes(title_text="importance [share of all]", range=[0, 1.15 * max(values)], nticks=5)
     figure.update_yaxes(title_text=None, tickvals=names, ticktext=[cut(name) for name in names])

@@ -65,7 +65,7 @@ def parallel(this: Shown) -> Drawing | None:
     values = [float(trial.value or 0) for trial in this.ranked]
     within = span(values, values[:1]) or [min(values), max(values)]
     figure = go.Figure([_rank(this, rank, axes, within) for rank in range(len(RANKS))])
-    names = [*(axis.name for axis in axes), label(this.objective)]
+    names = [*_short([axis.name for axis in axes]), label(this.objective)]
     for i, name in enumerate(names):
         figure.add_shape(type="line", x0=i, x1=i, y0=0, y1=1, line={"color": INK, "width": 1}, layer="below")
         figure.add_annotation(x=i, y=1.09, text=f"<b>{cut(name)}</b>", showarrow=False, font={"size": 12})
@@ -80,7 +80,7 @@ def parallel(this: Shown) -> Drawing | None:
     figure.update_yaxes(visible=False, range=[ABSENT - 0.08 if absent else -0.06, 1.16], fixedrange=True)
     figure.update_layout(hovermode="closest")
     note = f"A line a trial; a click on a name above hides its lines.{this.thinned}{outside(values, within, 'trial')}"
-    width = 60 + 105 * len(names)
+    width = 60 + 110 * len(names)
     return Drawing("parallel", figure, "Parallel coordinates", note, height=460, width=width, alone=True)
 
 
@@ -170,6 +170,12 @@ def _add_curves(figure: go.Figure, this: Shown, numbers: Sequence[int], dress: d
         showlegend=False,
         hovertemplate="trial %{text}<br>ended at epoch %{x}: %{y:.6f}<extra></extra>",
     )
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """The last part of each path, where no other ends so."""
+    lasts = [name.rpartition(".")[2] for name in names]
+    return [last if lasts.count(last) == 1 else name for last, name in zip(lasts, names, strict=True)]
 
 
 def _names(this: Shown) -> Iterator[str]:

@@ -70,9 +70,11 @@ def _curve(folder: Path, trial: FrozenTrial, objective: str) -> Curve | None:
 
 
 def _facts(this: Shown, rows: Sequence[results.Row]) -> list[tuple[str, str]]:
-    facts = [(f"best {this.objective}", f"{this.ranked[0].value:.6f}"), ("of trial", str(this.ranked[0].number))]
-    counts = results.counts(row["state"] for row in rows)
-    return [*(facts if this.ranked else []), *((f"{state} trials", str(n)) for state, n in counts.items())]
+    facts = [(f"{state} trials", str(n)) for state, n in results.counts(row["state"] for row in rows).items()]
+    if this.ranked:
+        best = this.ranked[0]
+        facts = [(f"best {this.objective}", f"{best.value:.6f}"), ("of trial", str(best.number)), *facts]
+    return facts
 
 
 def _overview(this: Shown) -> Section:
@@ -135,7 +137,11 @@ def _settings(folder: Path, said: Mapping[str, Any], this: Shown) -> Section:
     space = [[d.key, str(d), str(d.when or "always")] for d in this.space]
     known = [(name.replace("_", " "), _said(search[name])) for name in SETTINGS if search.get(name) not in (None, [])]
     line = " ".join(page.unveiled_override(str(word)) for word in said["overrides"])
-    choices = {group: choice for group, choice in configs["choices"].items() if choice not in (None, "none", [])}
+    choices = {
+        group: choice
+        for group, choice in configs["choices"].items()
+        if choice not in (None, "none", []) and "@" not in group
+    }
     known += [("configs", ", ".join(f"{group}={_said(choice)}" for group, choice in choices.items()))]
     known += [("said", line)] if line else []
     known += [("data", facts)] if (facts := _data(folder, this)) else []
