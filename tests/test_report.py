@@ -19,7 +19,7 @@ from torchmetrics.functional.classification import multiclass_auroc, multiclass_
 
 from alphard import artifacts, cli, page, run_page
 from alphard.curves import MOST, curves
-from alphard.search import results, study_page
+from alphard.search import grammar, results, study_page
 from alphard.storage import Folder
 from tests.conftest import run_train
 from tests.in_process import run_here
@@ -167,7 +167,7 @@ def test_opening_the_test_split_later_adds_its_curves(tmp_path: Path) -> None:
 
 def copy_of(run: Path, folder: Path, **changed: str | None) -> Path:
     """The run, with files of other content, or without them."""
-    shutil.copytree(run, folder)
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns(page.FILE))
     for name, content in changed.items():
         path = next(path for path in run.iterdir() if path.name.replace(".", "_") == name)
         (folder / path.name).unlink()
@@ -347,10 +347,13 @@ def test_history_of_a_trial_stands_for_what_it_did_not_report(tmp_path: Path) ->
 
 def hostile_study(folder: Path) -> Path:
     """A study whose names, choices and errors are a script."""
-    ranges = {HOSTILE: FloatDistribution(0, 1), "kind": CategoricalDistribution((f"'{HOSTILE}'", "b"))}
+    space = {"x": "interval(0, 1)", "kind": f'choice("{HOSTILE}", b)'}
+    choices = grammar.read(space)["kind"].choices  # type: ignore[union-attr]  # it is Categorical
+    assert any(HOSTILE in choice for choice in choices)
+    ranges = {"x": FloatDistribution(0, 1), "kind": CategoricalDistribution(choices)}
     trials = []
     for n in range(6):
-        chosen = {HOSTILE: n / 6, "kind": ("b", f"'{HOSTILE}'")[n % 2]}
+        chosen = {"x": n / 6, "kind": choices[n % 2]}
         state = TrialState.FAIL if n == 5 else TrialState.COMPLETE
         about = {"error": HOSTILE, "stopped_epoch": 3}
         trial = create_trial(
@@ -358,8 +361,7 @@ def hostile_study(folder: Path) -> Path:
         )
         trial.number = n
         trials.append(trial)
-    quoted = "'" + HOSTILE + "'"
-    return written(folder, trials, {HOSTILE: "interval(0, 1)", "kind": f'choice("{quoted}", b)'}, objective=HOSTILE)
+    return written(folder, trials, space, objective=HOSTILE)
 
 
 def hostile_run(run: Path, folder: Path) -> Path:
@@ -435,9 +437,9 @@ def many(count: int) -> list[FrozenTrial]:
 @pytest.mark.more
 def test_ten_thousand_trials_are_written_in_ten_seconds(tmp_path: Path) -> None:
     trials = many(10_000)
-    began = time.perf_counter()
+    began = time.process_time()  # whatever else the machine does
     file = written(tmp_path / "study", trials)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
     drawn = figures(file)
     assert len(trace(drawn["best"], "complete")["x"]) == sum(t.state == TrialState.COMPLETE for t in trials)
     assert sum(len(lines(one)) for one in drawn["learning"]["data"]) == 10_000
