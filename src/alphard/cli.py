@@ -23,7 +23,7 @@ SUBCOMMANDS = {
     ),
     "results": (
         "alphard.search.results_command",
-        "show what a search found, here or on Vertex AI: a sorted table, trials.csv, the best as an experiment",
+        "draw report.html of a search, here or on Vertex AI, or of one run; a search's sorted table and trials.csv too",
         "alphard results studies/mlp",
     ),
     "retrain": (

@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,11 +80,8 @@ def read(folder: Folder) -> Left:
 def write(folder: Folder) -> str:
     """Draw the run in `folder`; returns where report.html lies now."""
     left = read(folder)
-    try:
+    with _judged(folder):
         content = _page(left).to_html()
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise UserError(f"{folder.path}: its files are not what a run writes ({why}); train it again") from error
     return folder.write(page.FILE, content)
 
 
@@ -91,7 +89,8 @@ def show(folder: Folder) -> None:
     """Print what the run in `folder` scored, and leave report.html beside it."""
     drawn, left = write(folder), read(folder)
     if left.metrics:
-        conclude(dict(left.metrics), folder)
+        with _judged(folder):
+            conclude(dict(left.metrics), folder)
     else:
         print(f"{folder.path}: this run has not come to its end")
     print(f"report: {drawn}")
@@ -103,6 +102,16 @@ def epochs(text: str) -> list[dict[str, float]]:
     if "epoch" not in (rows.fieldnames or ()):
         raise ValueError("it has no column epoch")
     return [{name: float(value or "nan") for name, value in row.items() if name} for row in rows]
+
+
+@contextmanager
+def _judged(folder: Folder) -> Iterator[None]:
+    """Inside, what fails does so for files that no run wrote."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
+        raise UserError(f"{folder.path}: its files are not what a run writes ({why}); train it again") from error
 
 
 def _of(folder: Folder, name: str, parse: Any, empty: Any) -> Any:
