@@ -116,7 +116,7 @@ def _tab(socket: ClientConnection, file: Path, size: tuple[int, int], dark: bool
     tab = Tab(socket, "", itertools.count(1))
     target = _call_browser(tab, "Target.createTarget", url="about:blank")["targetId"]
     tab.session = _call_browser(tab, "Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-    for domain in ("Page", "Runtime", "Log", "Network"):
+    for domain in ("Page", "Runtime", "Log", "Network", "Performance"):
         tab.call(f"{domain}.enable")
     small = size[0] < 600
     tab.call("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=small)
