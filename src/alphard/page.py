@@ -104,9 +104,10 @@ def text(value: Any) -> str:
 
 
 def label(value: Any, most: int = 0) -> str:
-    """A value as a figure shows it, which reads some HTML in texts too; cut to `most` characters."""
+    """A value as a figure shows it, which reads some HTML in texts too; cut in its middle to `most` characters."""
     said = masked(" ".join(str(value).split()))
-    said = f"{said[: most - 1]}…" if most and len(said) > most else said
+    if most and len(said) > most:  # names that begin alike end unlike
+        said = f"{said[: most // 2]}…{said[most // 2 + 1 - most :]}"
     return html.escape(said, quote=False) or "(empty)"
 
 

@@ -90,10 +90,12 @@ def span(values: Iterable[float], best: Iterable[float] = ()) -> list[float] | N
     return [min(ends) - pad, max(ends) + pad]
 
 
-def outside(values: Iterable[float], within: Sequence[float] | None, what: str) -> str:
+def outside(
+    values: Iterable[float], within: Sequence[float] | None, what: str, where: str = "a double click shows all"
+) -> str:
     """What is to be said of the values, each a `what`, that an axis has no room for."""
     count = sum(not within[0] <= value <= within[1] for value in values if math.isfinite(value)) if within else 0
-    return f" Far outside: {count} {what}{'s' * (count != 1)}; a double click shows all." if count else ""
+    return f" Far outside: {count} {what}{'s' * (count != 1)}; {where}." if count else ""
 
 
 def _dressed(trial: FrozenTrial) -> FrozenTrial:

@@ -79,7 +79,8 @@ def parallel(this: Shown) -> Drawing | None:
     figure.update_xaxes(visible=False, range=[-0.35, len(names) - 0.3], fixedrange=True)
     figure.update_yaxes(visible=False, range=[ABSENT - 0.08 if absent else -0.06, 1.16], fixedrange=True)
     figure.update_layout(hovermode="closest")
-    note = f"A line a trial; a click on a name above hides its lines.{this.thinned}{outside(values, within, 'trial')}"
+    far = outside(values, within, "trial", "drawn at its end")
+    note = f"A line a trial; a click on a name above hides its lines.{this.thinned}{far}"
     width = 60 + 110 * len(names)
     return Drawing("parallel", figure, "Parallel coordinates", note, height=460, width=width, alone=True)
 

@@ -15,7 +15,7 @@ from alphard import artifacts, page
 from alphard.page import Drawing, Page, Section
 from alphard.run_page import epochs, versions
 from alphard.search import results, study_figures, study_lines
-from alphard.search.shown import Curve, Shown, shown
+from alphard.search.shown import Curve, Shown, outside, shown, span
 from alphard.storage import Folder
 
 TABLED, FAILED = 25, 10  # the best trials, and the first failed ones, that are listed
@@ -92,6 +92,8 @@ def _slices(this: Shown) -> Section:
     if not drawings:
         return Section("Slices", "Not drawn: no trial has come to its end.")
     words = f"Each dimension by itself, of the complete trials; the star is the best.{this.thinned}"
+    values = [float(trial.value or 0) for trial in this.ranked]
+    words += outside(values, span(values, values[:1]), "trial")
     names = {name for trial in this.ranked for name in trial.params}
     if missing := [d.key for d in this.space if page.label(d.key) not in names]:
         words += f" No complete trial has {', '.join(missing)}."
