@@ -1,6 +1,7 @@
 """`alphard results JOB`: what a tuning job of Vertex AI found, gathered into a study's folder and shown.
 
-JOB is its name, projects/…/hyperparameterTuningJobs/N, or its folder, gs://…/STUDY/TIME.
+JOB is its name, projects/…/hyperparameterTuningJobs/N, or its folder, gs://…/STUDY/TIME.  A URL of one run's folder,
+as a trial's or a custom job's gs://…/model, gives that run's scores and report.
 """
 
 import json
@@ -10,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alphard import run_page
 from alphard.errors import UserError
-from alphard.search import report, results
+from alphard.search import report
 from alphard.storage import Folder, is_url
 from vertex_ai import settings
 from vertex_ai.follow import words_of
@@ -21,6 +23,7 @@ from vertex_ai.names import Name
 from vertex_ai.submit_command import JOB_FILE
 
 STUDIES = Path("studies")
+_DRAWS = "alphard results on that folder draws its report"
 SETTING = re.compile(r"[\w.+~-]+=")
 
 
@@ -33,10 +36,13 @@ def main(arguments: Sequence[str]) -> int:
         problems.append(f"alphard results: {' '.join(names) or 'no job'}: give one job's name or folder")
     if problems:
         raise UserError(*problems)
+    if is_url(names[0]) and _job_file(run := Folder(names[0], "folder")) is None and run_page.holds_run(run):
+        run_page.show(run)
+        return 0
     job, base, to = of_folder(names[0]) if is_url(names[0]) else of_service(names[0], given.endpoint)
     trials = Gathering(job, base, to).gather()
     _say(job, base, to, trials)
-    report.show(to, *results.rows(to))
+    report.show_whole(to)
     return 0
 
 
@@ -49,7 +55,7 @@ def of_service(text: str, endpoint: str | None) -> tuple[dict[str, Any], Folder,
         job = client.get(str(name))
     folder = _folder(job)
     if "studySpec" not in job:
-        remedy = f"its artifacts are in {folder}/model" if folder else "it had no folder for artifacts"
+        remedy = f"its artifacts are in {folder}/model; {_DRAWS}" if folder else "it had no folder for artifacts"
         raise UserError(f"{name}: is one training and no search; {remedy}")
     if folder is None:
         raise UserError(
@@ -62,12 +68,7 @@ def of_service(text: str, endpoint: str | None) -> tuple[dict[str, Any], Folder,
 def of_folder(url: str) -> tuple[dict[str, Any], Folder, Path]:
     """The same for a job whose folder alone is asked.  Raises UserError for a folder that is no job's."""
     base = Folder(url, "folder")
-    try:
-        content = base.read(JOB_FILE)
-    except UserError:
-        raise
-    except Exception as error:  # a bucket's client raises what it likes
-        raise UserError(f"{base.path}: cannot be read: {str(error).splitlines()[0]}") from None
+    content = _job_file(base)
     try:
         job = json.loads(content) if content is not None else None
     except (ValueError, RecursionError):
@@ -76,9 +77,20 @@ def of_folder(url: str) -> tuple[dict[str, Any], Folder, Path]:
         what = "is no job's" if content is not None else "is not there, so this is no job's folder"
         raise UserError(f"{base.uri(JOB_FILE)} {what}; give gs://…/STUDY/TIME, or the job's name, projects/…")
     if "studySpec" not in job:
-        raise UserError(f"{base.path}: is of one training and no search; its artifacts are in {base.uri('model')}")
+        raise UserError(
+            f"{base.path}: is of one training and no search; its artifacts are in {base.uri('model')}; {_DRAWS}"
+        )
     known = {key: value for key, value in job.items() if key not in ("trials", "state")}
     return known, base, STUDIES / "-".join(base.path.split("/")[-2:])
+
+
+def _job_file(base: Folder) -> bytes | None:
+    try:
+        return base.read(JOB_FILE)
+    except UserError:
+        raise
+    except Exception as error:  # a bucket's client raises what it likes
+        raise UserError(f"{base.path}: cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _folder(job: Mapping[str, Any]) -> str | None:

@@ -22,8 +22,9 @@ from alphard.storage import Folder
 
 CONFIG, METRICS, MODEL, HISTORY, LOG = "config.yaml", "metrics.json", "model.pt", "eval_history.csv", "training.log"
 CURVES, CONFUSION = "learning_curves.png", "confusion_matrix.png"
+POINTS = "curves.json"  # calibration and ROC, for report.html
 # What a run may leave here, and the run that takes its place removes.
-ALL = (METRICS, MODEL, preprocessing.FILE, HISTORY, CURVES, CONFUSION, LOG, CONFIG)
+ALL = (METRICS, MODEL, preprocessing.FILE, HISTORY, CURVES, CONFUSION, POINTS, LOG, CONFIG)
 # A finished run is the same run whether these have been asked of it or not.
 AFTERWARDS = ("score_test", "baselines")
 DIGEST = "resolved_sha256"
@@ -98,6 +99,15 @@ def lacking(metrics: Mapping[str, Any], score_test: bool, baselines: bool) -> li
     known = {"score_test": "test_accuracy" in metrics, "baselines": "baselines" in metrics}
     asked = {"score_test": score_test, "baselines": baselines}
     return [name for name in AFTERWARDS if asked[name] and not known[name]]
+
+
+def points(folder: Folder) -> dict[str, Any]:
+    """curves.json, by split; empty where there is none, or none that a run wrote."""
+    try:
+        found = json.loads(folder.read(POINTS) or b"{}")
+    except (ValueError, RecursionError):  # torn by whoever copied it
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pytorch_lightning.plugins.precision import Precision
 from torch import Tensor, nn
 from torchmetrics.functional import classification as metrics
 
+from alphard.curves import curves
 from alphard.data import Batches, TableData
 from alphard.history import History
 from alphard.models import BestWeights
@@ -25,20 +26,25 @@ def logged(model: pl.LightningModule, data: pl.LightningDataModule, judge: pl.Tr
     return {name: float(value) for name, value in judge.callback_metrics.items()}
 
 
-def reports(model: pl.LightningModule, data: pl.LightningDataModule, judge: pl.Trainer, *splits: str) -> dict[str, Any]:
-    """The full report of `splits`, validation and test; none for a model that returns no logits."""
+def reports(
+    model: pl.LightningModule, data: pl.LightningDataModule, judge: pl.Trainer, *splits: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The full report of `splits`, validation and test, and each one's curves; none for a model without logits."""
     if not isinstance(data, TableData):
-        return {}
+        return {}, {}
     data.trainer = judge
     loaders = {"validation": data.val_dataloader, "test": data.test_dataloader}
     found: dict[str, Any] = {}
+    drawn: dict[str, Any] = {}
     for name in splits:
         pair = logits_of(model, loaders[name](), len(data.splits.classes), judge.precision_plugin)
         if pair is None:
-            return {}
+            return {}, {}
         found |= {f"{name}_{key}": value for key, value in report(*pair).items()}
+        drawn[name] = curves(*pair)
     # The model's own words for its validation stand.
-    return {name: value for name, value in found.items() if name not in ("validation_loss", "validation_accuracy")}
+    found = {name: value for name, value in found.items() if name not in ("validation_loss", "validation_accuracy")}
+    return found, drawn
 
 
 def summary(

@@ -36,10 +36,10 @@ SUBCOMMANDS = {
     ),
     "results": Subcommand(
         "alphard.search.results_command",
-        "show what a search found, here or on Vertex AI: a sorted table, trials.csv, the best as an experiment",
+        "draw report.html of a search, here or on Vertex AI, or of one run; a search's sorted table and trials.csv too",
         "alphard results studies/mlp",
-        takes="STUDY|JOB",
-        folders=("studies/*",),
+        takes="STUDY|RUN|JOB",
+        folders=("studies/*", "outputs/*/*"),
     ),
     "retrain": Subcommand(
         "alphard.search.retrain_command",

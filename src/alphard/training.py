@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from alphard import artifacts, baselines, build, cluster, scores, signals
 from alphard.copies import Copies, Made
+from alphard.curves import to_json
 from alphard.data import TableData, preprocessing
 from alphard.errors import Interrupted, Pruned, UserError
 from alphard.fingerprint import resolved_sha256
@@ -98,7 +99,9 @@ class Training:
         if "score_test" in lacking:
             judge = build.judge_like(self.trainer)
             artifacts.load(self.folder, judge.precision_plugin.convert_module(self.model))
-            found = scores.reports(self.model, self.data, judge, "test")
+            found, curves = scores.reports(self.model, self.data, judge, "test")
+            if curves:
+                self.folder.write(artifacts.POINTS, to_json(artifacts.points(self.folder) | curves))
         self.baselines |= baselines.KEY in done  # they show what is opened as well
         metrics = artifacts.finite(done | found | self._baselines())
         self.folder.write(artifacts.METRICS, artifacts.metrics_json(metrics))
@@ -151,7 +154,7 @@ class Training:
         judge = build.judge_like(self.trainer)
         logged = scores.logged(self.model, self.data, judge)
         self.reporter.must_be_finite(logged)
-        reports = {} if self.lean else scores.reports(self.model, self.data, judge, *self._opened)
+        reports, curves = ({}, {}) if self.lean else scores.reports(self.model, self.data, judge, *self._opened)
         about = scores.summary(self.config, self.data, self.history, self.best, logged)
         about |= {
             "logged": sorted(logged),
@@ -159,7 +162,7 @@ class Training:
             "stopped_by": str(stopped) if stopped else None,
             artifacts.DIGEST: resolved_sha256(self.config),
         }
-        metrics = self._keep(logged | about | reports | beaten, stopped)
+        metrics = self._keep(logged | about | reports | beaten, curves, stopped)
         conclude(metrics, self.folder, table=not self.lean)
         self.reporter.final(logged, len(self.history.rows))
         return metrics
@@ -176,13 +179,15 @@ class Training:
         print("baselines: fitting scikit-learn's on the same training rows", flush=True)
         return {baselines.KEY: baselines.scored(self.data.splits, self.config.seed, *self._opened)}
 
-    def _keep(self, metrics: dict[str, Any], stopped: Interrupted | None) -> dict[str, Any]:
+    def _keep(self, metrics: dict[str, Any], curves: dict[str, Any], stopped: Interrupted | None) -> dict[str, Any]:
         """Write every artifact, metrics.json last; returns what it holds."""
         write = self.folder.write
         metrics = artifacts.finite(metrics | {"model_uri": write(artifacts.MODEL, artifacts.state(self.model))})
         write(artifacts.HISTORY, self.history.to_csv().encode())
         if not self.lean:
             self._draw(metrics)
+        if curves:
+            write(artifacts.POINTS, to_json(curves))
         splits = self.data.splits if isinstance(self.data, TableData) else None
         if splits and splits.preprocessing is not None:
             write(preprocessing.FILE, preprocessing.dumps(splits.preprocessing))

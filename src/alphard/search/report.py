@@ -1,8 +1,10 @@
-"""What people see of a study: its sorted table, trials.csv, the winner, and how to go on."""
+"""What people see of a study: its sorted table, trials.csv, report.html, the winner, and how to go on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import FrozenTrial
 from rich.table import Table
 
 from alphard import tables
@@ -12,10 +14,24 @@ from alphard.storage import Folder
 CSV = "trials.csv"
 
 
+def show_whole(folder: Path) -> None:
+    """Print the whole table of the study in `folder`, and leave trials.csv, report.html and the winner's experiment."""
+    said, trials = results.load(folder)
+    show(folder, said, *results.sorted_rows(said, trials), trials=trials)
+
+
 def show(
-    folder: Path, said: dict[str, Any], rows: list[results.Row], columns: list[str], most: int | None = None
+    folder: Path,
+    said: dict[str, Any],
+    rows: list[results.Row],
+    columns: list[str],
+    most: int | None = None,
+    trials: Sequence[FrozenTrial] | None = None,
 ) -> None:
-    """Print a study's table, `most` rows of it, and leave trials.csv and the winner's experiment in its folder."""
+    """Print a study's table, `most` rows of it, and leave trials.csv and the winner's experiment in its folder.
+
+    trials: what report.html is drawn of; None draws none, and says how.
+    """
     objective = said["search"]["objective"]
     shown = [name for name in columns if name not in ("near_best", "error")]
     table = Table(*shown)
@@ -36,6 +52,12 @@ def show(
         print(f"  what they printed: {folder}/trials/<trial>/training.log")
     Folder(str(folder)).write(CSV, results.csv_text(rows, columns).encode())
     print(f"table: {folder / CSV}")
+    if trials is None:
+        print(f"report: alphard results {folder} draws it")
+    else:
+        from alphard.search import study_page  # a second of imports
+
+        print(f"report: {study_page.write(folder, said, trials, rows, columns)}")
     if rows and rows[0]["state"] == "complete":
         _winner(folder, said, rows[0])
 

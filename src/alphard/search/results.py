@@ -17,7 +17,7 @@ from alphard.errors import UserError
 from alphard.noise import binomial_error
 from alphard.search import grammar, owner
 from alphard.search.configs import Configs
-from alphard.search.space import Categorical
+from alphard.search.space import Categorical, Space
 from alphard.search.storages import storage_of, stored
 
 if TYPE_CHECKING:
@@ -50,14 +50,25 @@ def rows(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[Row
     url: of the storage, from who knows its password.
     """
     said, trials = load(folder, url)
-    search = said["search"]
-    space = grammar.read(search["space"], grammar.of_space(search["space"], said["overrides"]))
+    return said, *sorted_rows(said, trials)
+
+
+def space_of(said: Mapping[str, Any]) -> Space:
+    """A study's space, as study.yaml has it."""
+    space = said["search"]["space"]
+    return grammar.read(space, grammar.of_space(space, said["overrides"]))
+
+
+def sorted_rows(said: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> tuple[list[Row], list[str]]:
+    """The rows of the trials that `load` gave, the best first, and their columns."""
+    search, space = said["search"], space_of(said)
     objective, sign = search["objective"], -1 if search["direction"] == "maximize" else 1
     began = [trial for trial in trials if trial.state in ORDER]
     began.sort(key=lambda t: (ORDER[t.state], math.inf if t.value is None else sign * t.value, t.number))
     best = began[0] if began and began[0].state == TrialState.COMPLETE else None
     noise = binomial_error(float(best.value or 0), best.user_attrs.get("val_rows"), objective) if best else None
     found = []
+    meant: dict[tuple[str, str], Any] = {}  # a choice's value, which Hydra's grammar takes its time for
     for trial in began:
         near = noise is not None and trial.state == TrialState.COMPLETE and _gap(trial, began[0]) <= noise
         state = INTERRUPTED if trial.user_attrs.get(INTERRUPTED) else STATES[trial.state]
@@ -65,11 +76,14 @@ def rows(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[Row
         row["near_best"] = near if noise is not None else None
         for dimension in space:
             value = trial.params.get(dimension.key)
-            known = isinstance(dimension, Categorical) and value is not None
-            row[dimension.key] = dimension.value(value) if known else value  # type: ignore[union-attr,arg-type]
+            if isinstance(dimension, Categorical) and value is not None:
+                if (dimension.key, value) not in meant:
+                    meant[dimension.key, value] = dimension.value(value)
+                value = meant[dimension.key, value]
+            row[dimension.key] = value
         found.append(row | {name: trial.user_attrs.get(name) for name in AFTER})
     columns = [*BEFORE, objective, "near_best", *(d.key for d in space), *AFTER]
-    return said, found, columns
+    return found, columns
 
 
 def load(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[FrozenTrial]]:

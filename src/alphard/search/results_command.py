@@ -1,4 +1,4 @@
-"""`alphard results`: a study's sorted table, trials.csv, and its best trial."""
+"""`alphard results`: a study's sorted table, trials.csv, report.html and best trial; or a run's scores and report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,18 @@ from alphard.search import report, results
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Show the study in the folder given."""
+    """Show the study, or the run, in the folder given."""
     if len(arguments) != 1:
-        raise UserError(f"alphard results: {' '.join(arguments) or 'no argument'}: give one study, studies/NAME")
-    folder = Path(arguments[0].rstrip("/"))
-    report.show(folder, *results.rows(folder))
+        said = " ".join(arguments) or "no argument"
+        raise UserError(f"alphard results: {said}: give one study, studies/NAME, or one run's folder")
+    folder = Path(arguments[0].rstrip("/") or "/")
+    if not (folder / results.ABOUT).is_file():
+        from alphard import run_page
+        from alphard.storage import Folder
+
+        run = Folder(str(folder), "alphard results")
+        if run_page.holds_run(run):
+            run_page.show(run)
+            return 0
+    report.show_whole(folder)
     return 0
