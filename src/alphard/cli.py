@@ -16,6 +16,11 @@ from alphard.errors import Interrupted, UserError
 
 # name: (module, what it does, an example that works).  The module has `main(arguments) -> int`.
 SUBCOMMANDS = {
+    "new": (
+        "alphard.new_command",
+        "look at a file of rows, and write the experiment that trains on it, with reasons",
+        "alphard new rows.csv target=Survived name=mine",
+    ),
     "check": (
         "alphard.check_command",
         "check a config whole, without training",

@@ -38,6 +38,14 @@ FOREIGN_ENDINGS = {
 PACKED = {"gz": "gzip", "zip": "zip", "xz": "xz", "bz2": "bz2", "zst": "zstd"}
 
 
+class Separated(UserError):
+    """The file has one column, for its fields are parted by `sign`."""
+
+    def __init__(self, path: str, name: str, sign: str) -> None:
+        super().__init__(f"data.path: {path} has one column, {name!r}; set data.separator='\"{sign}\"'")
+        self.sign = sign
+
+
 def read(path: str, separator: str = ",", decimal: str = ".", encoding: str = "utf-8") -> pd.DataFrame:
     """The file's rows, or UserError at data.path; a named index of Parquet is a column."""
     with storage.reading(path, "data.path") as opened, _errors(path, encoding):
@@ -120,7 +128,7 @@ def _must_be_separated(frame: pd.DataFrame, path: str) -> None:
     names = [str(name) for name in frame.columns]
     other = next((sign for sign in ";\t|" if len(names) == 1 and sign in names[0]), None)
     if other:
-        raise UserError(f"data.path: {path} has one column, {names[0]!r}; set data.separator='\"{other}\"'")
+        raise Separated(path, names[0], other)
 
 
 def _with_named_index(frame: pd.DataFrame) -> pd.DataFrame:

@@ -135,8 +135,11 @@ def csv_text(found: list[Row], columns: list[str]) -> str:
 
 
 def binomial_error(value: float, rows: int | None, objective: str) -> float | None:
-    """The standard error of an accuracy over `rows` rows; None for another kind of objective."""
-    if not objective.endswith("accuracy") or not rows or not 0 <= value <= 1:
+    """The standard error of an accuracy over `rows` rows; None for another kind of objective.
+
+    A balanced accuracy is no share of rows: its error hangs on the smallest class.
+    """
+    if not objective.endswith("accuracy") or "balanced" in objective or not rows or not 0 <= value <= 1:
         return None
     return math.sqrt(value * (1 - value) / rows)
 
