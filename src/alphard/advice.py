@@ -9,7 +9,7 @@ from alphard.data import Csv
 from alphard.data.table import Array
 from alphard.errors import UserError
 
-FEW = 500  # rows; of fewer, a test split would say little and take much
+FEW = 1_000  # rows; of fewer, a test split would say little and take much
 ENOUGH = 100_000  # rows of validation or test; the noise of an accuracy is then below 0.002
 DOMINANT = 0.75  # share of the largest class; always saying it would look good
 SMALL, LARGE = 64, 4096  # rows in a batch

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from alphard.advice import Advice
+from alphard.advice import ENOUGH, Advice
 from alphard.compose import Refused, compose, first_line, must_be_sound
 from alphard.data.profile import Column
 from alphard.errors import UserError, masked
@@ -46,6 +46,14 @@ class Experiment:
         """The metric that the balance of the classes suggests."""
         return "validation_accuracy" if self.advice.balanced else "validation_balanced_accuracy"
 
+    @property
+    def search(self) -> str:
+        """The line that searches: mlp.yaml names an objective, and of many rows a tenth tells settings apart."""
+        line = f"python train.py experiment={self.name} search=mlp"
+        if not self.advice.balanced:
+            line += f" search.objective={self.objective}"
+        return line + " data.fraction=0.1" * (sum(self.advice.counts) > ENOUGH)
+
 
 def text(said: Experiment) -> str:
     """The file: each decision with its reason behind it."""
@@ -62,7 +70,9 @@ def must_be_meant(said: Experiment, content: str, configs: Path) -> None:
         try:
             config = compose(configs, [f"hydra.searchpath=['file://{beside}']", "experiment=alphard-new"])
         except Refused as refusal:
-            raise UserError(f"configs: refuse the experiment: {first_line(refusal)}; alphard check tells more") from None
+            raise UserError(
+                f"configs: refuse the experiment: {first_line(refusal)}; alphard check tells more"
+            ) from None
     must_be_sound(config)
     found: Any = OmegaConf.to_container(config.data, resolve=True)
     meant: dict[str, Any] = {"path": said.path, "target": said.target, **said.form}
@@ -90,7 +100,7 @@ def one_line(value: str, most: int = 100) -> str:
 def about(column: Column) -> str:
     """What a column's comment says: the reason, how many values, how many rows lack one."""
     parts = [column.reason]
-    if column.values:
+    if column.values and not column.reason.startswith((f"{column.values:,} values", "one value")):
         parts.append(f"{column.values:,} value{'s' * (column.values > 1)}")
     if 0 < column.missing < 1:
         parts.append(f"{max(column.missing, 0.001):.1%} missing")
@@ -114,12 +124,7 @@ def _data(said: Experiment) -> Iterator[str]:
     yield f"  path: {scalar(said.path)}"
     for key, value in said.form.items():
         yield f"  {key}: {scalar(value)}"
-    yield f"  target: {scalar(said.target)}"
-    total = sum(said.advice.counts)
-    yield f"    # {len(said.classes)} classes: " + "; ".join(
-        f"{one_line(name, 40)} {count:,} rows ({count / total:.1%})"
-        for name, count in list(zip(said.classes, said.advice.counts, strict=True))[:LISTED]
-    ) + ("; …" if len(said.classes) > LISTED else "")
+    yield f"  target: {scalar(said.target)}    # {one_line(_classes(said), 400)}"
     for treatment, what in (
         ("numeric", "imputed by the median, and scaled"),
         ("categorical", "a feature for each value; a gap is a value"),
@@ -135,6 +140,14 @@ def _data(said: Experiment) -> Iterator[str]:
     else:
         sealed = f"no test split: {sum(rows):,} rows are too few, or a class is; {rows[0]:,} to train on"
     yield f"  test_fraction: {said.advice.test_fraction:g}    # {sealed}"
+
+
+def _classes(said: Experiment) -> str:
+    """Each class with its rows, as far as a line reaches."""
+    counted = list(zip(said.classes, said.advice.counts, strict=True))[:LISTED]
+    total = sum(said.advice.counts)
+    each = [f"{one_line(name, 40)} {count:,} rows ({count / total:.1%})" for name, count in counted]
+    return f"{len(said.classes)} classes: {'; '.join(each)}{'; …' * (len(said.classes) > LISTED)}"
 
 
 def _list(treatment: str, what: str, found: Sequence[Column]) -> Iterator[str]:

@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from alphard import schema, tables
-from alphard.check import nearest
 from alphard.errors import UserError
 from alphard.lookup import here
 from alphard.storage import Folder
@@ -82,7 +81,7 @@ def _name(given: str | None, path: str) -> str:
     """The experiment's name, by default the file's, in letters that a command line needs no quotes for."""
     name = given
     if name is None:
-        stem = PurePosixPath(path.split("?")[0]).name.split(".")[0]
+        stem = PurePosixPath(path.partition("?")[0]).name.partition(".")[0]
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_-") or "rows"
         name = name if re.match("[A-Za-z]", name) and name.lower() not in RESERVED else f"rows_{name}"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or len(name) > 100:
@@ -132,8 +131,8 @@ def _decide(path: str, target: str | None, name: str, frame: pd.DataFrame, form:
     if target is None:
         likely = ", ".join(profile.may_be_targets(frame))
         hint = f"; these hold a few classes each: {likely}" if likely else ""
-        raise UserError(f"target: is missing; give target=COLUMN{hint}.  The columns are {', '.join(frame)}")
-    data = Csv(path=path, target=target, **form)
+        raise UserError(f"target: is missing; give target=COLUMN{hint}.  The columns are {', '.join(map(str, frame))}")
+    data = Csv(path=path, target=target)
     y, classes = data.classes_of(frame)
     if "???" in frame:
         raise UserError(f"data.path: {path} has a column ???, which means missing in YAML; rename it in the file")
@@ -166,4 +165,4 @@ def _show(said: Any) -> None:
             print(f"suspicious: {one_line(column.name, 40)}: {one_line(column.doubt, 200)}")
     print(f"wrote: configs/{HOME}/{said.name}.yaml")
     print(f"next: python train.py experiment={said.name}")
-    print(f"then: python train.py experiment={said.name} search=mlp", flush=True)
+    print(f"then: {said.search}", flush=True)

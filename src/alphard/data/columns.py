@@ -34,10 +34,15 @@ def with_floats(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(names, "float64"))
 
 
+def counts_rows(column: Column) -> bool:
+    """Whether a column without a name holds 0 to N - 1, as pandas' to_csv writes an index."""
+    whole = re.match(r"Unnamed: \d", str(column.name)) and column.dtype.kind == "i"
+    return bool(whole and (column == np.arange(len(column))).all())
+
+
 def saved_indices(frame: pd.DataFrame, asked: Collection[str]) -> list[str]:
-    """Columns that pandas' to_csv wrote beside the user's: without a name, 0 to N - 1.  Warns of them."""
-    unnamed = [name for name in map(str, frame) if re.match(r"Unnamed: \d", name) and name not in asked]
-    found = [name for name in unnamed if frame[name].dtype.kind == "i" and (frame[name] == np.arange(len(frame))).all()]
+    """Columns that pandas' to_csv wrote beside the user's.  Warns of them."""
+    found = [name for name in map(str, frame) if name not in asked and counts_rows(frame[name])]
     if found:
         _say(f"{', '.join(found)} counts the rows, as pandas saves an index; left out")
     return found

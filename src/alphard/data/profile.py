@@ -19,6 +19,7 @@ COVERED = 0.2  # of the rows; where the most frequent categories cover less, a c
 LEAK = 0.97  # of the errors; iris' petals alone avoid 0.94
 MOST = 0.95  # of a sample's values
 DATE = re.compile(r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2}))([T ]+\d{1,2}:\d{2}.*)?")
+DATES = "dates; derive numbers from them, as a year or the days since"
 REASONS = {
     "constant": "one value in all training rows",
     "double": "repeats {} in all training rows",
@@ -51,20 +52,15 @@ class Column:
 
 def look(frame: pd.DataFrame, target: str, max_categories: int) -> list[Column]:
     """Each column but the target, judged by its own values."""
-    saved = [str(name) for name in frame if re.match(r"Unnamed: \d", str(name))]
     found = []
-    for name in frame:
+    for name in map(str, frame):
         if name == target:
             continue
         column = frame[name]
-        nested = columns.is_nested(column)
-        values = 0 if nested else column.nunique()
-        treatment, reason = ("drop", "lists or structs; derive numbers or text") if nested else ("drop", "")
-        if name in saved and column.dtype.kind == "i" and (column == np.arange(len(frame))).all():
-            reason = "counts the rows, as pandas saves an index"
-        if not reason:
-            treatment, reason = _judge(column, values, max_categories)
-        one = Column(str(name), treatment, reason, values, float(column.isna().mean()))
+        # Lists cannot be counted.
+        values = 0 if columns.is_nested(column) else column.nunique()
+        treatment, reason = _judge(column, values, max_categories)
+        one = Column(name, treatment, reason, values, float(column.isna().mean()))
         one.doubt = _doubt(column, one)
         found.append(one)
     return found
@@ -120,28 +116,36 @@ def is_decimal_comma(frame: pd.DataFrame) -> bool:
 
 
 def _judge(column: Any, values: int, max_categories: int) -> Verdict:
-    count = int(column.count())
-    if not count:
-        return "drop", "empty"
-    if columns.is_date(column):
-        return "drop", "dates; derive numbers, as a year or days since"
-    if values == 1 and count == len(column):
-        return "drop", "one value in all rows"
+    reason = _of_no_use(column, values)
+    if reason:
+        return "drop", reason
     if column.dtype.kind in "iuf":
-        return _judge_numbers(column, values, count)
+        return _judge_numbers(column, values)
     if column.dtype.kind == "b":
         return "categorical", "true or false"
-    return _judge_text(column, values, count, max_categories)
+    return _judge_text(column, values, max_categories)
 
 
-def _judge_numbers(column: Any, values: int, count: int) -> Verdict:
+def _of_no_use(column: Any, values: int) -> str:
+    """Why a column of any kind is dropped, or nothing."""
+    reasons = {
+        "empty": not column.count(),
+        "lists or structs; derive numbers or text from them": columns.is_nested(column),
+        DATES: columns.is_date(column),
+        "one value in all rows": values == 1 and not column.isna().any(),
+        "counts the rows, as pandas saves an index": columns.counts_rows(column),
+    }
+    return next((reason for reason, so in reasons.items() if so), "")
+
+
+def _judge_numbers(column: Any, values: int) -> Verdict:
     known = column.dropna()
     if float(known.abs().max()) > np.finfo(np.float32).max:
         return "drop", "holds infinity or what is beyond 3.4e38; leave such cells empty"
     # A column of whole numbers with a gap is read as floats.
     if column.dtype.kind == "f" and not (known % 1 == 0).all():
         return "numeric", "numbers"
-    if values == count >= columns.FEW:
+    if values == len(known) >= columns.FEW:
         return "drop", "another whole number in every row, as a key"
     if _are_days(known):
         return "drop", "dates as whole numbers; derive numbers, as a year or days since"
@@ -150,31 +154,28 @@ def _judge_numbers(column: Any, values: int, count: int) -> Verdict:
     return "numeric", "whole numbers"
 
 
-def _judge_text(column: Any, values: int, count: int, max_categories: int) -> Verdict:
-    texts = _sample(column)
+def _judge_text(column: Any, values: int, max_categories: int) -> Verdict:
+    texts, count = _sample(column), int(column.count())
     length = float(np.mean([len(text) for text in texts]))
     words = float(np.mean([text.count(" ") + 1 for text in texts]))
-    if np.mean([bool(DATE.fullmatch(text.strip())) for text in texts]) >= MOST:
-        return "drop", "dates; derive numbers, as a year or days since"
-    if values > max_categories and words >= 8 and length >= 40:
-        return "drop", "free text; derive numbers or categories"
-    if values > 0.5 * count:
-        if values == count:
-            return "drop", "another text in every row that has one, as a key or a name"
-        return "drop", f"{values:,} values in {count:,} rows that have one, as a name"
-    if values <= max_categories:
-        return "categorical", "text" if column.dtype.kind == "O" else "categories"
     most = int(column.value_counts().iloc[: max_categories - 1].sum()) / count
-    if most < COVERED:
-        return "drop", f"the {max_categories - 1} most frequent categories cover {most:.1%} of the rows"
-    return "categorical", f"text; all but the {max_categories - 1} most frequent share one category"
+    reasons = {
+        DATES: np.mean([bool(DATE.fullmatch(text.strip())) for text in texts]) >= MOST,
+        "free text; derive numbers or categories from it": values > max_categories and words >= 5 and length >= 25,
+        "another text in every row that has one, as a key or a name": values == count > 1,
+        f"{values:,} values in {count:,} rows that have one, as a name": values > 0.5 * count,
+        f"the {max_categories - 1} most frequent values cover {most:.1%} of the rows": most < COVERED,
+    }
+    for reason, so in reasons.items():
+        if so:
+            return "drop", reason
+    rest = f"; all but the {max_categories - 1} most frequent share one category"
+    return "categorical", "text" + rest * (values > max_categories)
 
 
 def _doubt(column: Any, one: Column) -> str:
     """What a treatment by kind may have missed."""
-    if one.reason.startswith(("dates", "free text")):
-        return one.reason
-    if one.reason.startswith("holds infinity"):
+    if one.reason.startswith(("dates", "free text", "holds infinity")):
         return one.reason
     if column.dtype.kind != "O" or not one.values or one.reason.startswith("true"):
         return ""
