@@ -146,7 +146,7 @@ def _classes(said: Experiment) -> str:
     """Each class with its rows, as far as a line reaches."""
     counted = list(zip(said.classes, said.advice.counts, strict=True))[:LISTED]
     total = sum(said.advice.counts)
-    each = [f"{one_line(name, 40)} {count:,} rows ({count / total:.1%})" for name, count in counted]
+    each = [f"{one_line(name, 40)}: {count:,} rows ({count / total:.1%})" for name, count in counted]
     return f"{len(said.classes)} classes: {'; '.join(each)}{'; …' * (len(said.classes) > LISTED)}"
 
 

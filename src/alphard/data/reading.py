@@ -110,6 +110,9 @@ def _packed(start: bytes) -> str | None:
 
 def _must_match_header(file: BinaryIO, form: dict[str, Any], path: str) -> None:
     """Raise UserError where rows have more fields than the header: pandas would shift the columns by the surplus."""
+    header = pd.read_csv(file, nrows=0, dtype=str, **form)
+    file.seek(0)
+    _must_be_separated(header, path)  # before a comma of decimals in the rows is taken for a separator
     head = pd.read_csv(file, nrows=100, dtype=str, **form)
     file.seek(0)
     names = [str(name) for name in head.columns]
