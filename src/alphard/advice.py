@@ -63,7 +63,7 @@ def advise(y: Array, names: list[str], features: int) -> tuple[Advice, Array]:
             continue
         train = len(parts[0])
         batch = 2 ** round(np.log2(np.clip(train / 200, SMALL, LARGE)))
-        epochs, patience = (60, 10) if train < 5_000 else (40, 8) if train < 100_000 else (20, 4)
+        epochs, patience = (60, 10) if train < 5_000 else (40, 8) if train < 100_000 else (12, 3)
         step = 1e-3 + batch * (features + 64) * 1.3e-8  # seconds
         seconds = 8 + len(y) * (features + 20) * 1e-7 + epochs * train / batch * step
         counts = np.bincount(y, minlength=len(names)).tolist()
