@@ -19,11 +19,12 @@ SHOWN = ("accuracy", "loss", "precision", "recall", "f1", "auroc", "calibration_
 
 
 class Progress(pl.Callback):
-    """One bar over all epochs, on a terminal only; elsewhere nothing."""
+    """One bar over all epochs, with loss, accuracy and objective, on a terminal only; elsewhere nothing."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, objective: str) -> None:
         self.shown = sys.stdout.isatty()
         self.epochs = epochs
+        self.names = {"validation_loss", "validation_accuracy", objective}
         self.bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
@@ -50,7 +51,7 @@ class Progress(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar:
-            said = [f"{n} {float(v):.4f}" for n, v in trainer.callback_metrics.items() if n.startswith("validation_")]
+            said = [f"{n} {float(v):.4f}" for n, v in trainer.callback_metrics.items() if n in self.names]
             self.bar.update(self.task, completed=trainer.current_epoch + 1, description="  ".join(said))
 
 
