@@ -14,12 +14,14 @@ import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
+from alphard import noise
 from alphard.compose import compose
 from alphard.construct import instantiate
 from alphard.data import Synthetic
 from alphard.data.batches import Batch
 from alphard.errors import UserError
 from alphard.models import MLP, BestWeights, Classifier, Linear
+from alphard.models.classifier import BalancedAccuracy
 from alphard.models.networks import ACTIVATIONS, NORMALISATIONS
 from alphard.quiet import quiet
 
@@ -311,3 +313,16 @@ def test_plateau_lowers_the_rate_when_validation_loss_stops_falling() -> None:
 def test_every_model_of_the_configs_gives_logits(model: str) -> None:
     config = compose(CONFIGS, [f"model={model}"])
     assert instantiate(config.model, features=4, classes=3)(torch.randn(5, 4)).shape == (5, 3)
+
+
+def test_balanced_accuracy_is_the_mean_over_the_classes_that_have_rows() -> None:
+    metric = BalancedAccuracy(4)
+    said, true = torch.tensor([0, 0, 0, 1, 1, 3, 3]), torch.tensor([0, 0, 0, 0, 1, 1, 2])
+    for part in (slice(0, 3), slice(3, 7)):
+        metric.update(said[part], true[part])
+    assert metric.compute() == pytest.approx((3 / 4 + 1 / 2 + 0) / 3)
+
+
+def test_a_balanced_accuracy_is_no_share_of_rows() -> None:
+    assert noise.binomial_error(0.9, 100, "validation_accuracy") == pytest.approx(0.03)
+    assert noise.binomial_error(0.9, 100, "validation_balanced_accuracy") is None

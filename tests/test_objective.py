@@ -219,7 +219,8 @@ def test_objective_that_is_never_logged_is_refused_before_the_first_step(
     with pytest.raises(UserError) as caught:
         fit(model(), steps, Reporter(objective, lines=True))
     assert str(caught.value) == (
-        f"objective: the model logs no {objective} at validation{hint} It logs validation_accuracy, validation_loss"
+        f"objective: the model logs no {objective} at validation{hint} "
+        "It logs validation_accuracy, validation_balanced_accuracy, validation_loss"
     )
     assert steps.count == 0
     assert not metric_file.exists()

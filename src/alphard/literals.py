@@ -71,8 +71,12 @@ def write(value: Value) -> str:
         raise ValueError("??? means missing to Hydra; leave the argument out, or name another value")
     if re.search("[\0\ud800-\udfff]", value):  # JSON can spell both
         raise ValueError("holds NUL or half a character, which no argument can carry; leave it out")
-    # ${ would be looked up even inside quotes, unless a backslash stands before it; those before that are doubled.
-    return quoted(re.sub(r"(?<!\\)(\\*)\$\{", r"\1\1\\${", value))
+    return quoted(literal(value))  # ${ would be looked up even inside quotes
+
+
+def literal(text: str) -> str:
+    """Text as a config's value that refers to nothing: a backslash before each ${, and those before that doubled."""
+    return re.sub(r"(?<!\\)(\\*)\$\{", r"\1\1\\${", text)
 
 
 def quoted(text: str) -> str:

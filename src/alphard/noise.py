@@ -4,8 +4,11 @@ import math
 
 
 def binomial_error(value: float, rows: int | None, metric: str) -> float | None:
-    """The standard error of an accuracy over `rows` rows, sqrt(p (1 - p) / rows); None for another kind of metric."""
-    if metric not in ("validation_accuracy", "test_accuracy") or not rows or not 0 <= value <= 1:
+    """The standard error of an accuracy over `rows` rows, sqrt(p (1 - p) / rows); None for another kind of metric.
+
+    A balanced accuracy is no share of rows: its error hangs on the smallest class.
+    """
+    if not metric.endswith("accuracy") or "balanced" in metric or not rows or not 0 <= value <= 1:
         return None
     return math.sqrt(value * (1 - value) / rows)
 

@@ -19,15 +19,16 @@ from alphard.storage import Folder
 
 ROWS = {"validation": "val_rows", "test": "test_rows"}
 SHOWN = ("accuracy", "loss", "precision", "recall", "f1", "auroc", "calibration_error")
-BESIDE = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss")  # of baselines
+BESIDE = ("accuracy", "balanced_accuracy", "loss")  # of baselines, on each split
 
 
 class Progress(pl.Callback):
-    """One bar over all epochs, on a terminal only; elsewhere nothing."""
+    """One bar over all epochs, with loss, accuracy and objective, on a terminal only; elsewhere nothing."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, objective: str) -> None:
         self.shown = sys.stdout.isatty()
         self.epochs = epochs
+        self.names = {"validation_loss", "validation_accuracy", objective}
         self.bar: Bar | None = None
 
     def __enter__(self) -> "Progress":
@@ -54,7 +55,7 @@ class Progress(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.bar:
-            said = [f"{n} {float(v):.4f}" for n, v in trainer.callback_metrics.items() if n.startswith("validation_")]
+            said = [f"{n} {float(v):.4f}" for n, v in trainer.callback_metrics.items() if n in self.names]
             self.bar.update(self.task, completed=trainer.current_epoch + 1, description="  ".join(said))
 
 
@@ -81,7 +82,8 @@ def conclude(metrics: dict[str, Any], folder: Folder, table: bool = True) -> Non
 def show_baselines(own: Mapping[str, Mapping[str, Any]], metrics: Mapping[str, Any]) -> None:
     """Print `own` scores, each under its name, beside the baselines in a run's `metrics`."""
     baselines = metrics["baselines"]
-    columns = [column for column in BESIDE if all(column in each for each in (metrics, *baselines.values()))]
+    possible = [f"{split}_{name}" for split in ROWS for name in BESIDE]
+    columns = [column for column in possible if all(column in each for each in (metrics, *baselines.values()))]
     table = Table("", *columns)
     for name, found in {**own, **baselines}.items():
         values = (found.get(column) for column in columns)

@@ -28,6 +28,20 @@ class Subcommand:
 
 
 SUBCOMMANDS = {
+    "new": Subcommand(
+        "alphard.new_command",
+        "look at a file of rows, and write the experiment that trains on it, with reasons",
+        "alphard new rows.csv target=Survived name=mine",
+        takes="ROWS",
+        words={
+            "target": "the column to predict",
+            "name": "of the experiment; the file's own",
+            "overwrite": "replace an experiment of that name; false",
+            "separator": "of a CSV file; found where it is plain",
+            "decimal": "likewise",
+            "encoding": "utf-8",
+        },
+    ),
     "check": Subcommand(
         "alphard.check_command",
         "check a config whole, without training",

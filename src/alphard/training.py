@@ -59,7 +59,7 @@ class Training:
         pl.seed_everything(config.seed, verbose=False)
         self.log = Log()
         self.history = History()
-        self.progress = Progress(config.epochs)
+        self.progress = Progress(config.epochs, config.objective)
         own = build.callbacks_of(config)
         own.sort(key=lambda callback: not isinstance(callback, BestWeights))  # before what swaps weights at validation
         self.best = next((callback for callback in own if isinstance(callback, BestWeights)), None)

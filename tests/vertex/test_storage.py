@@ -21,7 +21,7 @@ from tests.vertex.bucket import Bucket
 
 pytestmark = pytest.mark.more  # trainings in real processes, and a bucket
 
-SCALARS = {"train_loss", "validation_loss", "validation_accuracy"}
+SCALARS = {"train_loss", "validation_loss", "validation_accuracy", "validation_balanced_accuracy"}
 
 
 def npz(bucket: Bucket, name: str, split: str, rows: int) -> str:

@@ -34,42 +34,69 @@ def with_floats(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(names, "float64"))
 
 
+def counts_rows(column: Column) -> bool:
+    """Whether a column without a name holds 0 to N - 1, as pandas' to_csv writes an index."""
+    whole = re.match(r"Unnamed: \d", str(column.name)) and column.dtype.kind == "i"
+    return bool(whole and (column == np.arange(len(column))).all())
+
+
 def saved_indices(frame: pd.DataFrame, asked: Collection[str]) -> list[str]:
-    """Columns that pandas' to_csv wrote beside the user's: without a name, 0 to N - 1.  Warns of them."""
-    unnamed = [name for name in map(str, frame) if re.match(r"Unnamed: \d", name) and name not in asked]
-    found = [name for name in unnamed if frame[name].dtype.kind == "i" and (frame[name] == np.arange(len(frame))).all()]
+    """Columns that pandas' to_csv wrote beside the user's.  Warns of them."""
+    found = [name for name in map(str, frame) if name not in asked and counts_rows(frame[name])]
     if found:
         _say(f"{', '.join(found)} counts the rows, as pandas saves an index; left out")
     return found
 
 
+def faults(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Which of the training rows' columns teach nothing: by name its kind, and the other column or the counts.
+
+    Kinds: constant, double, unnamed, name, key.
+    """
+    sample = rows.iloc[spread(len(rows))]
+    names = [name for name in rows if name in {*numeric, *categorical}]
+    found = {name: ("constant", "") for name in names if _distinct(sample[name], rows[name], 1) == 1}
+    found |= {name: ("double", other) for name, other in _doubles(sample, rows, [n for n in names if n not in found])}
+    for name in names:
+        if name in found:
+            continue
+        if name.startswith("Unnamed: "):
+            found[name] = "unnamed", ""
+        elif name in categorical and _names(sample[name]) and _names(rows[name]):
+            found[name] = "name", f"{rows[name].nunique()} values in {len(rows)} rows"
+        elif rows[name].dtype.kind in "iu" and len(rows) >= FEW and sample[name].is_unique and rows[name].is_unique:
+            found[name] = "key", ""
+    return found
+
+
 def warn_of(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str], dropped: Sequence[str]) -> None:
     """Say which of the training rows' columns hold one value, repeat others, or look like an index, a key or a name."""
-    sample = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))]
 
     def remedy(*names: str) -> str:
         all_of_them = ",".join(name if re.fullmatch(r"[\w.-]+", name) else repr(name) for name in (*dropped, *names))
         return f"data.drop=[{all_of_them}] leaves {'it' if len(names) == 1 else 'them'} out"
 
-    names = [name for name in rows if name in {*numeric, *categorical}]
-    constant = [name for name in names if _distinct(sample[name], rows[name], 1) == 1]
+    found = faults(rows, numeric, categorical)
+    constant = [name for name, (kind, _) in found.items() if kind == "constant"]
     if constant:
         s, verb = ("s", "hold") if len(constant) > 1 else ("", "holds")
         _say(f"column{s} {', '.join(constant)} {verb} one value in all training rows; {remedy(*constant)}")
-    doubles = dict(_doubles(sample, rows, [name for name in names if name not in constant]))
+    doubles = {name: other for name, (kind, other) in found.items() if kind == "double"}
     if doubles:
         pairs = ", ".join(f"{name} ({other})" for name, other in doubles.items())
         _say(f"columns that repeat others in all training rows: {pairs}; {remedy(*doubles)}")
-    for name in names:
-        if name in constant or name in doubles:
-            continue
-        if name.startswith("Unnamed: "):
+    for name, (kind, counts) in found.items():
+        if kind == "unnamed":
             _say(f"column {name} has no name in the header, as a saved index; {remedy(name)}")
-        elif name in categorical and _names(sample[name]) and _names(rows[name]):
-            distinct = f"{rows[name].nunique()} values in {len(rows)} rows"
-            _say(f"column {name} has {distinct}, so it looks like a name; {remedy(name)}")
-        elif rows[name].dtype.kind in "iu" and len(rows) >= FEW and sample[name].is_unique and rows[name].is_unique:
+        elif kind == "name":
+            _say(f"column {name} has {counts}, so it looks like a name; {remedy(name)}")
+        elif kind == "key":
             _say(f"column {name} is another whole number in every row, so it looks like a key; {remedy(name)}")
+
+
+def spread(rows: int, most: int = SAMPLE) -> "np.ndarray[Any, Any]":
+    """The numbers of at most `most` rows, evenly over all."""
+    return np.unique(np.linspace(0, rows - 1, most).astype(int))
 
 
 def _say(text: str) -> None:

@@ -38,6 +38,14 @@ FOREIGN_ENDINGS = {
 PACKED = {"gz": "gzip", "zip": "zip", "xz": "xz", "bz2": "bz2", "zst": "zstd"}
 
 
+class Separated(UserError):
+    """The file has one column, for its fields are parted by `sign`."""
+
+    def __init__(self, at: str, path: str, name: str, sign: str) -> None:
+        super().__init__(f"{at}: {path} has one column, {name!r}; set {_beside(at, 'separator')}='\"{sign}\"'")
+        self.sign = sign
+
+
 def read(path: str, separator: str = ",", decimal: str = ".", encoding: str = "utf-8") -> pd.DataFrame:
     """The file's rows, or UserError at data.path."""
     with opened(path, encoding, "data.path") as (file, start):
@@ -131,6 +139,9 @@ def _packed(start: bytes) -> str | None:
 
 def must_match_header(file: BinaryIO, form: dict[str, Any], path: str, at: str) -> list[str]:
     """The header's names; UserError where rows have more fields: pandas would shift the columns by the surplus."""
+    header = pd.read_csv(file, nrows=0, dtype=str, **form)
+    file.seek(0)
+    must_be_separated(header, path, at)  # before a comma of decimals in the rows is taken for a separator
     head = pd.read_csv(file, nrows=100, dtype=str, **form)
     file.seek(0)
     names = [str(name) for name in head.columns]
@@ -150,8 +161,7 @@ def must_be_separated(frame: pd.DataFrame, path: str, at: str) -> None:
     names = [str(name) for name in frame.columns]
     other = next((sign for sign in ";\t|" if len(names) == 1 and sign in names[0]), None)
     if other:
-        remedy = f"set {_beside(at, 'separator')}='\"{other}\"'"
-        raise UserError(f"{at}: {path} has one column, {names[0]!r}; {remedy}")
+        raise Separated(at, path, names[0], other)
 
 
 def _with_named_index(frame: pd.DataFrame) -> pd.DataFrame:

@@ -42,7 +42,7 @@ class Csv(SplitData):
     def load(self) -> Splits:
         """Read the file, split its rows, fit the preprocessing."""
         frame = read(self.path, self.separator, self.decimal, self.encoding)
-        y, names = self._labels(frame)
+        y, names = self.classes_of(frame)
         numeric, categorical = self._columns(frame)
         parts = self.divide(y, names)
         train = frame.iloc[parts[0]]
@@ -56,7 +56,8 @@ class Csv(SplitData):
         features = [str(name) for name in fitted.get_feature_names_out()]
         return Splits.of(tables, features, names, fitted)
 
-    def _labels(self, frame: Any) -> tuple[Array, list[str]]:
+    def classes_of(self, frame: Any) -> tuple[Array, list[str]]:
+        """Each row's class, counted from 0, and the classes' names; UserError for a target that has no classes."""
         self._must_have(frame, "data.target", [self.target])
         column = frame[self.target]
         gaps = int(column.isna().sum())

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 
 from alphard.data.batches import Batch
 from alphard.errors import UserError
@@ -20,10 +20,23 @@ MakeOptimizer = Callable[..., Optimizer]
 MakeScheduler = Callable[..., LRScheduler]
 
 
+class BalancedAccuracy(MulticlassRecall):
+    """The share of right answers in each class, mean over the classes that have rows."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes, average="macro", validate_args=False)
+
+    def compute(self) -> Tensor:
+        right, wrong = (torch.as_tensor(counts, dtype=torch.float32) for counts in (self.tp, self.fn))
+        recall: Tensor = right / (right + wrong)
+        return recall[right + wrong > 0].mean()
+
+
 class Classifier(pl.LightningModule):
     """Fit a network by cross-entropy; log `train_loss`, `validation_loss` in nats per row and `validation_accuracy`.
 
     The validation loss is plain cross-entropy, without smoothing or weights, so that configs compare.
+    `validation_balanced_accuracy` is the accuracy's mean over classes, for those of very different sizes.
 
     features, classes, class_counts: the data's facts, given by run().
     net:             (features, classes) -> network of (B, F) -> (B, C) logits; a `_partial_` node.
@@ -50,6 +63,7 @@ class Classifier(pl.LightningModule):
         weights = _weights(class_weights, classes, class_counts)
         self.register_buffer("class_weights", weights, persistent=False)
         self.accuracy = MulticlassAccuracy(classes, average="micro")
+        self.balanced_accuracy = BalancedAccuracy(classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, F) -> (B, C) logits."""
@@ -78,9 +92,11 @@ class Classifier(pl.LightningModule):
             raise UserError(
                 f"model.net: {type(self.net).__name__} returned {got}; give logits, {(len(y), self.classes)}"
             )
-        self.accuracy(logits, y)
+        self.accuracy.update(logits, y)
+        self.balanced_accuracy.update(logits, y)
         self.log("validation_loss", F.cross_entropy(logits, y), on_epoch=True, batch_size=len(y), sync_dist=True)
         self.log("validation_accuracy", self.accuracy, on_epoch=True, batch_size=len(y))
+        self.log("validation_balanced_accuracy", self.balanced_accuracy, on_epoch=True, batch_size=len(y))
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.net.parameters())
