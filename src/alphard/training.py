@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from alphard import artifacts, build, cluster, scores, signals
 from alphard.copies import Copies, Made
-from alphard.data import TableData, preprocessing
+from alphard.data import TableData, kept, preprocessing
 from alphard.errors import Interrupted, Pruned
 from alphard.fingerprint import resolved_sha256
 from alphard.history import History
@@ -20,6 +20,7 @@ from alphard.log import Log
 from alphard.models import BestWeights
 from alphard.objective import Reporter
 from alphard.progress import Progress, conclude
+from alphard.resume import Checkpoints
 from alphard.storage import Folder
 
 
@@ -43,10 +44,12 @@ class Training:
         score_test: bool = False,
         lean: bool = False,
         logs: Made | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.config = config
         self.folder, self.local, self.reporter = folder, local, reporter
-        self.score_test, self.lean = score_test, lean
+        self.score_test, self.lean, self.resumed = score_test, lean, False
+        self.checkpoints = checkpoints
         self.copies = Copies(Made(folder, local), *([logs] if logs else []))
         pl.seed_everything(config.seed, verbose=False)
         self.log = Log()
@@ -58,6 +61,9 @@ class Training:
         cut = [LastStep()] if (config.trainer.get("max_steps") or 0) > 0 else []
         # What is reported has been kept: a signal may come between the two.
         callbacks = [Start(self.begin), self.copies, self.history, *own, self.reporter, self.progress, *cut]
+        if checkpoints:
+            callbacks = [checkpoints, *callbacks, checkpoints.steps]
+            checkpoints.rows = self.rows
         self.trainer = build.trainer_of(config, callbacks, self.local, logs.local if logs else None)
         self.progress.shown &= self.trainer.progress_bar_callback is None  # there is one terminal
         self.data = build.data_of(config, shared=lean)
@@ -67,8 +73,15 @@ class Training:
         self.model = build.model_of(config, facts)
 
     def train(self) -> Result:
+        if self.checkpoints:
+            self.checkpoints.must_fit_rows()
+            self.resumed = self.checkpoints.state is not None
         with self.copies, self.log:
             return self._fit_and_keep()
+
+    def rows(self) -> int | None:
+        """A digest of all rows, where they are a table's."""
+        return kept.digest(self.data.splits) if isinstance(self.data, TableData) else None
 
     def follow(self) -> Result:
         self._fit()
@@ -86,23 +99,34 @@ class Training:
 
     def begin(self) -> None:
         """All that could be refused was not: from here on the folder is this run's."""
-        artifacts.claim(self.folder, self.config)
+        if self.checkpoints and not self.resumed:
+            self.checkpoints.store.clear()
+        artifacts.claim(self.folder, self.config, but=(artifacts.LOG,) if self.resumed else ())
         self.local.mkdir(parents=True, exist_ok=True)
-        self.log.open(self.local / artifacts.LOG)
+        log = self.local / artifacts.LOG
+        if self.resumed and self.folder.local is None:
+            log.write_bytes(self.folder.read(artifacts.LOG) or b"")
+        self.log.open(log, append=self.resumed)
         self.copies.begun = True
 
     def _fit(self) -> None:
         # Lightning finds checkpoints in ways of its own; none is ever unpickled.
         with cluster.assembled(self.config, self.trainer):
-            self.trainer.fit(self.model, datamodule=self.data, weights_only=True)
+            try:
+                self.trainer.fit(self.model, datamodule=self.data, weights_only=True)
+            finally:
+                signals.defer(False)
 
     def _fit_and_keep(self) -> Result:
         stopped: Interrupted | None = None
         try:
+            if self.resumed and self.checkpoints:
+                print(self.checkpoints.said(), flush=True)
             with self.progress:
                 self._fit()
         except Pruned:
             self.folder.write(artifacts.HISTORY, self.history.to_csv().encode())
+            self._forget()
             raise
         except Interrupted as signal:
             stopped = signal
@@ -117,6 +141,7 @@ class Training:
             metrics = self._judge_and_keep(stopped)
         if stopped:
             raise stopped
+        signals.leave()  # one that came too late to stop it
         return Result(metrics, self.folder.path)
 
     def _judge_and_keep(self, stopped: Interrupted | None) -> dict[str, Any]:
@@ -151,7 +176,14 @@ class Training:
             write(preprocessing.FILE, preprocessing.dumps(splits.preprocessing))
         self.copies.copy()
         write(artifacts.METRICS, artifacts.metrics_json(metrics))
+        if metrics["stopped_by"] is None:
+            self._forget()
         return metrics
+
+    def _forget(self) -> None:
+        """A run that has ended goes on from nowhere."""
+        if self.checkpoints:
+            self.checkpoints.store.clear()
 
     def _draw(self, metrics: dict[str, Any]) -> None:
         from alphard import plots
