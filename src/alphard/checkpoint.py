@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from alphard.references import short
 from alphard.storage import Folder
 
 State = dict[str, Any]
+PLAIN = "tensors, numbers, texts, lists and dicts"
 
 MARK = b"alphard checkpoint 1\n"
 NAME = re.compile(r"step-[0-9]{12}\.ckpt")
@@ -42,10 +42,19 @@ def loads(content: bytes) -> State:
     try:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:  # torch's own, for what would run code
-        raise ValueError(f"cannot be loaded: {short(error)}") from error
+        raise ValueError(f"holds more than {PLAIN}, and is not loaded") from error
     if not isinstance(state, dict):
         raise ValueError("is no checkpoint")
     return state
+
+
+def is_plain(part: Any) -> bool:
+    """Whether it would load again."""
+    try:
+        loads(dumps({"part": part}))
+    except Exception:  # pickle's own, or ours
+        return False
+    return True
 
 
 class Store:

@@ -147,21 +147,23 @@ class Checkpoints(pl.Callback):
             self.due = now + (max(self.seconds, SHARE * (now - began)) if self.seconds else 0.0)
 
     def _write(self, state: State) -> None:
-        try:
-            content = checkpoint.dumps(self.about | state | {"rows": self.digest})
-            if not self.proven:
-                checkpoint.loads(content)
-                self.proven = True
-        except Exception as error:  # pickle's own, or ours, for what a user's own part keeps
-            self.due, self.within = math.inf, False
-            signals.defer(False)
-            said = f"checkpoints: {short(error)}; none are written, and killed, the run begins anew"
-            warnings.warn(said, stacklevel=2)
+        state = self.about | state | {"rows": self.digest}
+        if not self.proven and not checkpoint.is_plain(state):
+            self._give_up(state)
             return
+        self.proven = True
         try:
-            self.store.add(state["global_step"], content)
+            self.store.add(state["global_step"], checkpoint.dumps(state))
         except TrainingError as error:
             print(f"{error}; tried again with the next checkpoint", flush=True)
+
+    def _give_up(self, state: State) -> None:
+        self.due, self.within = math.inf, False
+        signals.defer(False)
+        parts = {name: part for name, part in state.items() if name != "callbacks"} | state["callbacks"]
+        which = ", ".join(name for name, part in parts.items() if not checkpoint.is_plain(part))
+        said = f"checkpoints: {which} keeps more than {checkpoint.PLAIN}; none are written, and killed, it begins anew"
+        warnings.warn(said, stacklevel=2)
 
 
 class _Steps(pl.Callback):

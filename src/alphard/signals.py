@@ -3,7 +3,6 @@
 Where a training says that it will come to a place where nothing is half done, the exception waits for it a moment.
 """
 
-import _thread
 import contextlib
 import os
 import signal
@@ -22,6 +21,7 @@ WAIT = 2.0  # seconds that a signal waits for a training's next step
 _heard = threading.Event()
 _left = threading.Event()  # no signal waits
 _left.set()
+_ending = threading.RLock()
 
 
 class _Waiting:
@@ -64,8 +64,9 @@ def leave() -> None:
 
 
 def _raise(number: int) -> None:
-    _Waiting.number = 0
-    _left.set()
+    with _ending:
+        _Waiting.number = 0
+        _left.set()
     signal.signal(number, signal.SIG_DFL)
     raise Interrupted(number)
 
@@ -105,7 +106,9 @@ def _watch(receiver: socket.socket, sender: socket.socket) -> None:
         if not _heard.wait(PATIENCE):
             os._exit(128 + number[0])
         if not _left.wait(WAIT):
-            _thread.interrupt_main(signal.Signals(number[0]))  # as if it came again
+            with _ending:
+                if not _left.is_set():  # or the system's own handler would get it
+                    signal.pthread_kill(threading.main_thread().ident or 0, number[0])  # also out of a sleep
             if not _left.wait(PATIENCE):
                 os._exit(128 + number[0])
     sender.close()

@@ -135,7 +135,9 @@ class Training:
                 raise
             best = self.best.epoch if self.best else 0
             which = f"best weights so far, of epoch {best}" if best else "weights as they are"
-            print(f"{signal}: keeping the {which}; writing takes a few seconds", flush=True)
+            last = self.checkpoints.store.last if self.checkpoints else None
+            on = f"; the same line goes on from {self.checkpoints.store.folder.uri(last)}" if last else ""
+            print(f"{signal}: keeping the {which}; writing takes a few seconds{on}", flush=True)
         _leave_process_group(stopped)
         with signals.held():
             metrics = self._judge_and_keep(stopped)
