@@ -91,12 +91,12 @@ def test_what_was_interrupted_comes_back_under_its_number_with_its_values(tmp_pa
 
 
 def test_a_trial_that_goes_on_in_the_middle_is_pruned_by_all_its_values(tmp_path, monkeypatch):
-    study = study_in(tmp_path / "s", pruner=Pruner("median"))
+    study = study_in(tmp_path / "s", pruner=Pruner(kind="median"))
     trial = study.take()
     for step in (1, 2, 3):
         study.report(trial, step, step / 10)
     killed_in(study)
-    after = study_in(tmp_path / "s", pruner=Pruner("median"))
+    after = study_in(tmp_path / "s", pruner=Pruner(kind="median"))
     after.recover()
     seen = []
     monkeypatch.setattr(type(after.study.pruner), "prune", lambda _, __, now: seen.append(now.intermediate_values))
