@@ -56,7 +56,7 @@ def test_thirty_runs_killed_at_random_moments_end_as_those_that_were_not(tmp_pat
             with training(tmp_path, *line) as process:
                 begun = out / ("config.yaml" if run % 3 == 0 else "checkpoints")
                 if wait_for(begun.exists, process):
-                    process.join(chance.uniform(0, 0.6 * took[number]))
+                    process.join(chance.uniform(0, 0.3 * took[number]))
                 if run % 3 == 1:
                     wait_for(partial(is_written, out), process)
                 if process.is_alive():

@@ -75,6 +75,7 @@ def listen() -> None:
     """Install the handler; also needed again once Lightning has put its own for SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         return
+    _heard.clear()  # the last one ended another run
     for number in ENDING:
         signal.signal(number, interrupt)
     if not any(thread.name == "signals" for thread in threading.enumerate()):

@@ -135,8 +135,8 @@ class Training:
                 raise
             best = self.best.epoch if self.best else 0
             which = f"best weights so far, of epoch {best}" if best else "weights as they are"
-            last = self.checkpoints.store.last if self.checkpoints else None
-            on = f"; the same line goes on from {self.checkpoints.store.folder.uri(last)}" if last else ""
+            store = self.checkpoints.store if self.checkpoints else None
+            on = f"; the same line goes on from {store.folder.uri(store.last)}" if store and store.last else ""
             print(f"{signal}: keeping the {which}; writing takes a few seconds{on}", flush=True)
         _leave_process_group(stopped)
         with signals.held():
