@@ -250,6 +250,13 @@ def test_never_trains_anew_and_must_wants_a_checkpoint(remains: dict[str, bytes]
         train(tmp_path / "new", *SHORT, "resume=sometimes")
 
 
+def test_a_finished_run_leaves_none_whenever_it_was_killed(remains: dict[str, bytes], tmp_path: Path) -> None:
+    train(tmp_path, *SHORT)
+    laid({name: content for name, content in remains.items() if "step-" in name}, tmp_path)
+    train(tmp_path, *SHORT)
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_another_configs_checkpoints_are_refused_and_overwritten(remains: dict[str, bytes], tmp_path: Path) -> None:
     last = laid(remains, tmp_path)[-1]
     (tmp_path / artifacts.CONFIG).unlink()

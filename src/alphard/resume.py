@@ -68,12 +68,23 @@ class Checkpoints(pl.Callback):
         at = f"{where.at}: {where.uri(str(self.store.last))}"
         if state.get("version") != self.about["version"]:
             raise UserError(f"{at} was written by {state.get('version')}, and this is {self.about['version']}; {ANEW}")
-        there, here = (json.loads(each["config"]) for each in (state, self.about))
-        if difference := changes(there, here, but=(AFTERWARDS,)):
+        if difference := self._difference(state):
             remedy = "name another folder, or overwrite=true"
             raise UserError(f"{at} is of another config's run ({difference}); {remedy}")
         if state["resolved"] != self.about["resolved"]:
             raise UserError(f"{at} is of a run with other values behind its ${{oc.env:…}}; {ANEW}")
+
+    def leave_none(self) -> None:
+        """Where the run is finished, what a process left that was killed between its last two lines goes."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = self.store.newest()
+        if state is not None and not self._difference(state):
+            self.store.clear()
+
+    def _difference(self, state: State) -> str:
+        there, here = (json.loads(each["config"]) for each in (state, self.about))
+        return changes(there, here, but=(AFTERWARDS,))
 
     def must_fit_rows(self) -> None:
         """Raise UserError where the rows are not those of the checkpoint."""

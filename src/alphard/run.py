@@ -104,6 +104,7 @@ def run(
                     return parts().train()
                 if score_test and not artifacts.opened(done):
                     done = parts().open_test(done)
+        checkpoints.leave_none()
         print(f"{folder.path} holds this config's finished run; overwrite=true trains it again")
         conclude(done, folder)
         reporter.go_on()
