@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from alphard import artifacts, build, checkpoint, going_on, run
 from alphard.checkpoint import MARK, Store
@@ -95,6 +97,18 @@ def test_whatever_is_trained_it_ends_as_if_it_never_was_cut_off(overrides: tuple
     assert len(resumptions(tmp_path / "out")) == 2
 
 
+@pytest.mark.parametrize("step", [8 * 2 + 3, 8 * 4 + 3])
+def test_weights_that_are_averaged_go_on_from_before_that(step: int, tmp_path: Path) -> None:
+    swa = "+callbacks.swa={_target_: pytorch_lightning.callbacks.StochasticWeightAveraging, swa_lrs: 0.01, swa_epoch_start: 4}"
+    line = ("data=breast_cancer", "epochs=6", "restore_best=false", "scheduler=cosine", swa)
+    train(tmp_path / "whole", *line)
+    cut(step, tmp_path / "out", *line, ALWAYS)
+    train(tmp_path / "out", *line)
+    (said,) = resumptions(tmp_path / "out")
+    assert f"step {min(step - 1, 8 * 3)}, from" in said
+    assert left_by(tmp_path / "out") == left_by(tmp_path / "whole")
+
+
 def test_with_checkpoints_or_without_a_run_is_the_same(tmp_path: Path, whole: Path) -> None:
     train(tmp_path / "always", *SHORT, ALWAYS)
     train(tmp_path / "never", *SHORT, "checkpoint_seconds=null")
@@ -150,6 +164,34 @@ def test_a_callback_whose_state_cannot_be_kept_costs_only_the_checkpoints(
         train(tmp_path / "out", *SHORT, ALWAYS)
     assert left_by(tmp_path / "out") == left_by(whole)
     assert not (tmp_path / "boom").exists()
+
+
+class Loaders(pl.LightningDataModule):
+    """Data of another kind: stock DataLoaders, which draw each epoch's order from torch's own generator."""
+
+    def __init__(self, rows: int = 200) -> None:
+        super().__init__()
+        X = torch.randn(rows, 5, generator=torch.Generator().manual_seed(0))
+        self.rows, self.facts = TensorDataset(X, (X[:, 0] > 0).long()), {"features": 5, "classes": 2}
+        self.facts["class_counts"] = [100, 100]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.rows, batch_size=32, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(self.rows, batch_size=64)
+
+
+@pytest.mark.filterwarnings("ignore:no full report")
+def test_data_of_another_kind_goes_on_between_epochs_in_its_own_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "data_of", lambda *_, **__: Loaders())
+    train(tmp_path / "whole", *SHORT)
+    cut(7 * 2 + 3, tmp_path / "out", *SHORT, ALWAYS)
+    train(tmp_path / "out", *SHORT)
+    assert "resumed at epoch 3, step 14, from" in resumptions(tmp_path / "out")[0]
+    assert left_by(tmp_path / "out") == left_by(tmp_path / "whole")
 
 
 # Torn and corrupt files
@@ -475,8 +517,6 @@ def test_a_signal_in_a_step_that_does_not_end_is_not_waited_for(tmp_path: Path) 
 
 def test_states_of_chance_are_kept_whole() -> None:
     import random
-
-    import pytorch_lightning as pl
 
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     before = checkpoint.loads(checkpoint.dumps(going_on._random_state(trainer)))

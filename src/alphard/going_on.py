@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
 from alphard.checkpoint import State
@@ -28,6 +29,12 @@ def exact_within(trainer: pl.Trainer, model: pl.LightningModule) -> bool:
     says_all = "within_epoch" in vars(type(model))  # its own word, not one that it inherits
     ours = isinstance(trainer.train_dataloader, Batches)
     return says_all and ours and trainer.world_size == 1 and trainer.val_check_batch is not None
+
+
+def averages(trainer: pl.Trainer, within: bool) -> bool:
+    """Whether stochastic weight averaging has begun, whose own restart takes another learning rate."""
+    swa = [one for one in _callbacks(trainer) if isinstance(one, StochasticWeightAveraging)]
+    return any(trainer.current_epoch + within > one.swa_start for one in swa)
 
 
 def between_steps(trainer: pl.Trainer, batch: int) -> bool:

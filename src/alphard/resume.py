@@ -132,7 +132,7 @@ class Checkpoints(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.saves:
             return
-        due = trainer.current_epoch > 0 and self._is_due()
+        due = trainer.current_epoch > 0 and self._is_due() and not going_on.averages(trainer, within=False)
         if trainer.world_size > 1:
             due = trainer.strategy.broadcast(due)
         if due:
@@ -141,7 +141,9 @@ class Checkpoints(pl.Callback):
 
     def step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: int) -> None:
         """A step is done, and all other callbacks have taken note."""
-        if self.within and self._is_due() and going_on.between_steps(trainer, batch):
+        if not self.within or not self._is_due() or going_on.averages(trainer, within=True):
+            return
+        if going_on.between_steps(trainer, batch):
             self._save(trainer, pl_module, within=True)
             signals.leave()
 
