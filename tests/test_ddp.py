@@ -2,11 +2,17 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_train
+from tests.conftest import ROOT, environment, run_train
+from tests.killing import left_by, resumptions
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu", "epochs=8", "threads=1", "output_dir=out")
 
@@ -29,3 +35,22 @@ def test_a_multirun_of_ddp_jobs(tmp_path: Path) -> None:
     done = run_train(tmp_path, "-m", *DDP, "epochs=1", "seed=0,1", cold=True)
     assert done.status == 0, done.err
     assert [json.loads((tmp_path / f"out/trials/{n}/metrics.json").read_text())["seed"] for n in (0, 1)] == [0, 1]
+
+
+@pytest.mark.more
+def test_two_processes_that_are_killed_go_on_together(tmp_path: Path) -> None:
+    """Between epochs, each with its own random state; the folder is the first one's."""
+    line = [word for word in DDP if word != "output_dir=out"]
+    assert run_train(tmp_path, *line, "output_dir=whole", cold=True).status == 0
+    command = [sys.executable, str(ROOT / "train.py"), *line, "output_dir=out", "checkpoint_seconds=0"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), start_new_session=True)
+    until = time.monotonic() + 120
+    while not (tmp_path / "out/checkpoints").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = run_train(tmp_path, *line, "output_dir=out", "checkpoint_seconds=0", cold=True)
+    assert done.status == 0, done.err
+    assert len(resumptions(tmp_path / "out")) == 1
+    assert left_by(tmp_path / "out") == left_by(tmp_path / "whole")
+    assert not (tmp_path / "out/checkpoints").exists()

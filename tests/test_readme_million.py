@@ -51,7 +51,11 @@ def test_the_walk_on_a_million_rows(tmp_path: Path) -> None:
             short = short.replace(text, shorter)
         began = time.monotonic()
         done = typed(project, short)
-        word = next(each for each in ("new", "-m", "search", "results", "retrain", "predict", "prepare", "train") if each in short.split()[1:] or f"{each}=" in short)
+        word = next(
+            each
+            for each in ("new", "-m", "search", "results", "retrain", "predict", "prepare", "train")
+            if each in short.split()[1:] or f"{each}=" in short
+        )
         seconds[word], said[word] = round(time.monotonic() - began, 1), done.stdout
         assert done.returncode == 0, f"{short}\n{done.stdout[-2000:]}\n{done.stderr}"
         assert "warning" not in done.stderr, f"{short}\n{done.stderr}"
@@ -69,4 +73,6 @@ def test_the_walk_on_a_million_rows(tmp_path: Path) -> None:
         assert np.allclose(part.probability_no + part.probability_yes, 1, atol=1e-5)
         count += len(part)
     assert count == ROWS
-    assert {"train.npz", "val.npz", "preprocessing.skops"} <= {path.name for path in (project / "prepared/mine").iterdir()}
+    assert {"train.npz", "val.npz", "preprocessing.skops"} <= {
+        path.name for path in (project / "prepared/mine").iterdir()
+    }

@@ -19,8 +19,8 @@ LINE = ("search=mlp", f"search.trials={TRIALS}", "search.parallel=2", "search.al
 LINE += ("search.pruner.kind=none", "search.max_failures=0", "threads=1")
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "train.py"), *LINE]
+def start(folder: Path, line: tuple[str, ...] = LINE) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "train.py"), *line]
     out = (folder / "out").open("a")
     with out:
         return subprocess.Popen(command, cwd=folder, env=environment(), stdout=out, stderr=out, text=True)
@@ -98,3 +98,31 @@ def test_killed_at_twenty_moments_it_ends_as_one_that_was_not(tmp_path: Path) ->
         assert metrics["final_val_accuracy"] == float(row["validation_accuracy"])
         one, other = ((f / "studies/mlp/trials" / row["trial"] / "model.pt").read_bytes() for f in (whole, killed))
         assert one == other
+
+
+@pytest.mark.more
+def test_a_trial_that_is_killed_goes_on_and_is_pruned_as_it_would_have_been(tmp_path: Path) -> None:
+    line = ("search=mlp", "search.trials=8", "search.parallel=1", "search.algorithm=tpe", "epochs=30", "threads=1")
+    line += ("search.pruner.kind=median", "search.pruner.grace_epochs=2", "checkpoint_seconds=0.05", "batch_size=16")
+    folders = tmp_path / "whole", tmp_path / "killed"
+    for folder in folders:
+        folder.mkdir()
+        study, kills = folder / "studies/mlp", 0
+        process = start(folder, line)
+        while folder.name == "killed" and kills < 4 and process.poll() is None:
+            time.sleep(0.3)  # of some trial's time
+            there = list(study.glob(f"trials/{2 * kills}/checkpoints/step-*"))
+            if there:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                kills += 1
+                process = start(folder, line)
+        assert process.wait(300) == 0, (folder / "out").read_text()
+    whole, killed = folders
+    assert table_of(killed) == table_of(whole)
+    assert {row["state"] for row in table_of(killed)} == {"complete", "pruned"}
+    logs = [(killed / f"studies/mlp/trials/{n}/training.log").read_text() for n in range(8)]
+    assert sum("resumed at epoch" in log for log in logs) > 1
+    assert not list(killed.glob("studies/mlp/trials/*/checkpoints"))
+    for path in whole.glob("studies/mlp/trials/*/model.pt"):
+        assert path.read_bytes() == (killed / path.relative_to(whole)).read_bytes()

@@ -57,6 +57,32 @@ def test_a_stopped_run_is_not_taken_for_a_finished_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.more
+def test_in_the_middle_of_a_long_epoch_it_ends_within_ten_seconds_and_the_same_line_goes_on(tmp_path: Path) -> None:
+    line = [sys.executable, str(ROOT / "train.py"), *LONG, "data.rows=200000", "batch_size=1", "threads=1"]
+    said = []
+    for _ in range(2):
+        log = (tmp_path / "log").open("w+")
+        with log, subprocess.Popen(line, cwd=tmp_path, env=environment(), stdout=log, stderr=log) as process:
+            began = (tmp_path / "out/training.log").stat().st_size if said else -1
+            while (
+                not (tmp_path / "out/training.log").exists() or (tmp_path / "out/training.log").stat().st_size == began
+            ):
+                time.sleep(0.1)
+            time.sleep(1)
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 143
+            assert time.monotonic() - began < 10
+            log.seek(0)
+            said.append(log.read())
+        assert json.loads((tmp_path / "out/metrics.json").read_text())["stopped_by"] == "SIGTERM"
+        assert torch.load(tmp_path / "out/model.pt", weights_only=True)
+    last = [text.partition("the same line goes on from ")[2].partition("\n")[0] for text in said]
+    assert f"resumed at epoch 1, step {int(last[0][-17:-5])}, from {last[0]}\n" in said[1]
+    assert int(last[1][-17:-5]) > int(last[0][-17:-5]) > 0
+
+
+@pytest.mark.more
 def test_both_processes_of_ddp_end(tmp_path: Path) -> None:
     ddp = ("trainer=ddp", "trainer.accelerator=cpu")
     status, _, _, seconds = stop_after_validation(tmp_path, signal.SIGTERM, *ddp)

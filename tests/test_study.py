@@ -90,6 +90,26 @@ def test_what_was_interrupted_comes_back_under_its_number_with_its_values(tmp_pa
     assert (third.number, third.chosen, third.deaths) == (first.number, first.chosen, 1)
 
 
+def test_a_trial_that_goes_on_in_the_middle_is_pruned_by_all_its_values(tmp_path, monkeypatch):
+    study = study_in(tmp_path / "s", pruner=Pruner(kind="median"))
+    trial = study.take()
+    for step in (1, 2, 3):
+        study.report(trial, step, step / 10)
+    killed_in(study)
+    after = study_in(tmp_path / "s", pruner=Pruner(kind="median"))
+    after.recover()
+    seen = []
+    monkeypatch.setattr(type(after.study.pruner), "prune", lambda _, __, now: seen.append(now.intermediate_values))
+    again = after.take()
+    after.report(again, 3, 0.3)  # its checkpoint was of the second epoch
+    after.report(again, 4, 0.4)
+    assert seen == [{1: 0.1, 2: 0.2, 3: 0.3}, {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}]
+    after.give_back(again, 0)
+    anew = after.take()
+    after.report(anew, 1, 0.1)
+    assert seen[-1] == {1: 0.1}
+
+
 @pytest.mark.parametrize("algorithm", ["random", "tpe", "gp", "cmaes", "qmc"])
 def test_a_search_that_was_killed_goes_on_as_it_would_have(tmp_path, algorithm):
     whole = work(study_in(tmp_path / "whole", algorithm=algorithm, trials=16))

@@ -8,7 +8,7 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -57,19 +57,31 @@ def finished(folder: Folder, config: DictConfig, overwrite: bool) -> dict[str, A
     return known
 
 
-def claim(folder: Folder, config: DictConfig) -> None:
-    """Make the folder this run's: nothing of another is left, and config.yaml is written."""
+def begun(folder: Folder) -> bool:
+    """Whether a run has claimed the folder."""
+    return folder.read(CONFIG) is not None
+
+
+def claim(folder: Folder, config: DictConfig, but: Collection[str] = ()) -> None:
+    """Make the folder this run's: nothing of another is left, and config.yaml is written.
+
+    but: what stays.
+    """
     for name in ALL:
-        if name != CONFIG:  # which is replaced in one go
+        if name != CONFIG and name not in but:  # config.yaml is replaced in one go
             folder.remove(name)
+    if folder.local is not None:
+        for path in folder.local.glob(".*"):  # what a killed process had begun to write beside
+            if path.is_file() and any(path.name.startswith(f".{name}.") for name in ALL):
+                path.unlink()
     write_config(folder, config)
 
 
 def write_config(folder: Folder, config: DictConfig) -> None:
     """Write config.yaml: composed, not resolved, without output folder and Hydra's own node."""
-    kept = without(config, ("output_dir", "overwrite", "hydra"))
+    kept = without(config, ("output_dir", "overwrite", "resume", "hydra"))
     with open_dict(kept):
-        kept.output_dir = None  # so that output_dir=… on it needs no `+`
+        kept.output_dir, kept.resume = None, "auto"  # so that output_dir=… on it needs no `+`
     folder.write(CONFIG, OmegaConf.to_yaml(kept).encode())
 
 

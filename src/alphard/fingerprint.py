@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 # Where a run lies, and how it is talked about, is not what it is.
-ASIDE = ("output_dir", "overwrite", "debug", "logger", "hydra")
+ASIDE = ("output_dir", "overwrite", "resume", "checkpoint_seconds", "debug", "logger", "hydra")
 # What a resolver gives may change from one run to the next; where and when a run is, is meant to.
 RESOLVED = re.compile(r"\$\{\s*(?!hydra:|now:)[\w.]+:")
 

@@ -19,6 +19,7 @@ class History(pl.Callback):
 
     def __init__(self) -> None:
         self.by_epoch: dict[int, dict[str, Any]] = {}
+        self._began = 0.0
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -47,6 +48,16 @@ class History(pl.Callback):
         }
         epoch, seconds = trainer.current_epoch + 1, round(time.perf_counter() - self._began, 6)
         self.by_epoch[epoch] = {"epoch": epoch, **metrics, "learning_rate": self._rate, "seconds": seconds}
+
+    def state_dict(self) -> dict[str, Any]:
+        began = (self._rate, self._validated, time.perf_counter() - self._began) if self._began else None
+        return {"rows": list(self.by_epoch.values()), "began": began}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.by_epoch = {row["epoch"]: row for row in state_dict["rows"]}
+        if state_dict["began"]:
+            self._rate, self._validated, seconds = state_dict["began"]
+            self._began = time.perf_counter() - seconds
 
     def column(self, name: str) -> list[float]:
         """A column's values, without the epochs that lack it."""

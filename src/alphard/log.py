@@ -40,9 +40,14 @@ class Log:
         self.handlers = _repoint({id(self.before[0]): sys.stdout, id(self.before[1]): sys.stderr})
         return self
 
-    def open(self, path: Path) -> None:
-        """Write what was said so far to `path`, and go on there; its parent folder must exist."""
-        earlier, self.copy = self.copy, path.open("w", buffering=1, encoding="utf-8")
+    def open(self, path: Path, append: bool = False) -> None:
+        """Write what was said so far to `path`, and go on there; its parent folder must exist.
+
+        append: after what an earlier process said there.
+        """
+        torn = append and path.exists() and not path.read_bytes().endswith(b"\n")
+        earlier, self.copy = self.copy, path.open("a" if append else "w", buffering=1, encoding="utf-8")
+        self.copy.write("\n" if torn else "")
         assert isinstance(earlier, io.StringIO), "a log is opened once"
         self.copy.write(earlier.getvalue())
 

@@ -3,6 +3,7 @@
 Only rank zero reports, and only finite values: a tuner must never see a number that the weights do not have.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -32,6 +34,7 @@ class MetricFile:
     def __init__(self, path: Path, trial: str) -> None:
         self.path, self.trial = path, trial
         self.lines: deque[str] = deque(maxlen=LINES)
+        self.last = -1
 
     @classmethod
     def of_environment(cls) -> "MetricFile | None":
@@ -58,8 +61,23 @@ class MetricFile:
         except OSError as error:
             raise UserError(f"CLOUD_ML_HP_METRIC_FILE: {self.path} cannot be written: {error.strerror}") from None
 
+    def go_on(self) -> None:
+        """Keep the lines of this trial that an earlier process has written, and repeat none of their steps."""
+        try:
+            written = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return
+        for line in written:
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # no line of ours
+                told = json.loads(line)
+                if told["trial"] == self.trial:
+                    self.last = max(self.last, int(told["global_step"]))
+                    self.lines.append(f"{line}\n")
+
     def report(self, tag: str, value: float, step: int) -> None:
-        """Add one measurement, at a step that no earlier one has."""
+        """Add one measurement; none at a step that was reported before this process began."""
+        if step <= self.last:
+            return
         line = {
             "timestamp": time.time(),
             "trial": self.trial,
@@ -120,6 +138,17 @@ class Reporter(pl.Callback):
         answers = [listen(self.step, metrics[self.objective]) for listen in self.listeners]  # all are told
         if any(answers):
             raise Pruned
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.step = state_dict["step"]
+
+    def go_on(self) -> None:
+        """An earlier process of this run has reported here."""
+        if self.file:
+            self.file.go_on()
 
     def must_be_heard(self) -> None:
         """Raise UserError, before training, where the metric file cannot be written."""

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +16,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from alphard import artifacts, build, locking
+from alphard.checkpoint import Store
 from alphard.copies import made
 from alphard.mlflow_store import Place
 from alphard.objective import Listener, Reporter
 from alphard.progress import conclude
 from alphard.quiet import quiet
+from alphard.resume import Checkpoints, Resume
 from alphard.storage import Folder
 from alphard.training import Probe, Result, Training
 from alphard.types import Count, NonNegative, Positive, Seed, Whole
@@ -48,6 +51,8 @@ def run(
     score_test: bool = False,
     baselines: bool = False,
     output_dir: str | None = None,
+    resume: Resume = "auto",
+    checkpoint_seconds: NonNegative | None = 5.0,
     overwrite: bool = False,
     debug: bool = False,
 ) -> Result:
@@ -67,6 +72,8 @@ def run(
     score_test:   open the test split once, at the end.
     baselines:    score scikit-learn's plain models on the same split as well.
     output_dir:   folder or URL.
+    resume:       whether an unfinished run of this config goes on from its last checkpoint, where it has one.
+    checkpoint_seconds: at least so many between two; 0 is after each step, None never.
 
     Raises UserError before the first optimizer step for what the user can mend, TrainingError for a run that
     diverged or could not be written, Interrupted for SIGINT and SIGTERM, then with the artifacts of the best weights.
@@ -77,9 +84,12 @@ def run(
     reporter = Reporter(objective, not sys.stdout.isatty(), listeners)
     logs = None if lean else _logs(config, folder)
     with environment_kept(), quiet(), made(folder) as here, made(logs) if logs else nullcontext() as there:
+        checkpoints = Checkpoints(Store(_checkpoints(folder)), config, resume, checkpoint_seconds)
 
         def parts() -> Training:
-            return Training(config, folder, here.local, reporter, score_test, baselines, lean, there, place)
+            return Training(
+                config, folder, here.local, reporter, score_test, baselines, lean, there, place, checkpoints
+            )
 
         if not ranks.first():  # this process trains with the first, which tells the rest
             # On another machine nobody has looked yet: what is finished there waits for no one.
@@ -89,16 +99,22 @@ def run(
         reporter.must_be_heard()
         done = artifacts.finished(folder, config, overwrite)
         if done is None or artifacts.lacking(done, score_test, baselines):
-            for each in (folder, logs) if logs else (folder,):
-                each.must_be_writable()
+            for each in (folder, logs, _checkpoint_dir(folder)):
+                if each:
+                    each.must_be_writable()
             with locking.alone_in(folder):
                 done = artifacts.finished(folder, config, overwrite)  # another run may have ended meanwhile
                 if done is None:
+                    checkpoints.find(overwrite)
+                    if checkpoints.state or (not overwrite and artifacts.begun(folder)):
+                        reporter.go_on()
                     return parts().train()
                 if lacking := artifacts.lacking(done, score_test, baselines):
                     done = parts().complete(done, lacking)
+        checkpoints.leave_none()
         print(f"{folder.path} holds this config's finished run; overwrite=true trains it again")
         conclude(done, folder)
+        reporter.go_on()
         reporter.again({name: done[name] for name in done["logged"]}, done["stopped_epoch"])
         return Result(done, folder.path)
 
@@ -145,6 +161,22 @@ def _logs(config: DictConfig, folder: Folder) -> Folder | None:
         return None
     below = _below(os.environ.get("AIP_MODEL_DIR"), folder.path)
     return Folder(f"{path.rstrip('/')}{below or ''}", "AIP_TENSORBOARD_LOG_DIR")
+
+
+def _checkpoint_dir(folder: Folder) -> Folder | None:
+    """Where a cloud wants checkpoints; those of a multirun's jobs and of a search's trials apart."""
+    path = os.environ.get("AIP_CHECKPOINT_DIR")
+    if not path:
+        return None
+    below = _below(os.environ.get("AIP_MODEL_DIR"), folder.path)
+    if below is None:
+        trial = re.search(r"/trials/[0-9]+$", folder.path)
+        below = trial[0] if trial else ""
+    return Folder(f"{path.rstrip('/')}{below}", "AIP_CHECKPOINT_DIR")
+
+
+def _checkpoints(folder: Folder) -> Folder:
+    return _checkpoint_dir(folder) or Folder(f"{folder.path}/checkpoints", folder.at)
 
 
 def _below(parent: str | None, path: str) -> str | None:

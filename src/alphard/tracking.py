@@ -44,7 +44,7 @@ class Tracking(pl.Callback):
 
     loggers: by config path.
     params:  what is said of the run before its settings.
-    logs:    where loggers write; what an earlier run left there goes when this one begins.
+    logs:    where loggers write; what an earlier run left there goes when this one begins, unless it is `resumed`.
 
     What a model logs at each step keeps Lightning's own axis.
     """
@@ -57,10 +57,11 @@ class Tracking(pl.Callback):
         folder: Folder,
         logs: Path,
         history: History,
+        resumed: bool = False,
     ) -> None:
         self.loggers, self.folder, self.history = loggers, folder, history
         self.params = {**params, **{k: v for k, v in params_of(config).items() if k not in params}}
-        self.left = [path for path in logs.rglob("*") if path.is_file()] if loggers else []
+        self.left = [path for path in logs.rglob("*") if path.is_file()] if loggers and not resumed else []
         self.opened: dict[str, MLflow | TensorBoard] = {}
         self.begun, self.kept_some, self.step, self.ended = False, False, 0, 0
 
@@ -114,7 +115,14 @@ class Tracking(pl.Callback):
                     self.opened[at] = logger
                 else:
                     logger.log_hyperparams(dict(self.params))
+                    self._replay(logger)
         self.begun = True
+
+    def _replay(self, logger: Logger) -> None:
+        """Epochs that were trained before the run was cut off, whose logger's own run ended with them."""
+        for row in self.history.rows if isinstance(logger, MLflow) else ():
+            told = {k: v for k, v in row.items() if k.startswith(("train_", *SCORED))}
+            logger.log_metrics(told, row["epoch"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.ended = trainer.current_epoch + 1

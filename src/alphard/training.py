@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from alphard import artifacts, baselines, build, cluster, scores, signals
 from alphard.copies import Copies, Made
 from alphard.curves import to_json
-from alphard.data import TableData, preprocessing
+from alphard.data import TableData, kept, preprocessing
 from alphard.errors import Interrupted, Pruned, UserError
 from alphard.fingerprint import resolved_sha256
 from alphard.history import History
@@ -23,6 +23,7 @@ from alphard.mlflow_store import Place
 from alphard.models import BestWeights
 from alphard.objective import Reporter
 from alphard.progress import Progress, conclude
+from alphard.resume import Checkpoints
 from alphard.storage import Folder
 from alphard.tracking import Tracking
 
@@ -51,10 +52,12 @@ class Training:
         lean: bool = False,
         logs: Made | None = None,
         place: Place | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.config = config
         self.folder, self.local, self.reporter = folder, local, reporter
         self.score_test, self.baselines, self.lean = score_test, with_baselines and not lean, lean
+        self.checkpoints, self.resumed = checkpoints, bool(checkpoints and checkpoints.state)
         self.copies = Copies(Made(folder, local), *([logs] if logs else []))
         pl.seed_everything(config.seed, verbose=False)
         self.log = Log()
@@ -67,11 +70,21 @@ class Training:
         there = logs.local if logs else local / "logs"
         loggers = build.loggers_of(config, there, place)
         self.tracking = Tracking(
-            config, loggers if self.tracked else {}, place.params if place else {}, folder, there, self.history
+            config,
+            loggers if self.tracked else {},
+            place.params if place else {},
+            folder,
+            there,
+            self.history,
+            self.resumed,
         )
         # What is reported has been kept: a signal may come between the two.
-        callbacks = [self.tracking, Start(self.begin), self.copies, self.history, *own, self.reporter, self.progress]
-        self.trainer = build.trainer_of(config, [*callbacks, *cut], local, [*self.tracking.loggers.values()])
+        callbacks: list[pl.Callback] = [self.tracking, Start(self.begin), self.copies, self.history, *own]
+        callbacks += [self.reporter, self.progress, *cut]
+        if checkpoints:
+            callbacks = [checkpoints, *callbacks, checkpoints.steps]
+            checkpoints.rows = self.rows
+        self.trainer = build.trainer_of(config, callbacks, local, [*self.tracking.loggers.values()])
         self.progress.shown &= self.trainer.progress_bar_callback is None  # there is one terminal
         self.data = build.data_of(config, shared=lean)
         facts = self.data.facts if isinstance(self.data, TableData) else getattr(self.data, "facts", {})
@@ -83,8 +96,14 @@ class Training:
         self.model = build.model_of(config, facts)
 
     def train(self) -> Result:
+        if self.checkpoints:
+            self.checkpoints.must_fit_rows()
         with self.copies, self.log, self.tracking:
             return self._fit_and_keep()
+
+    def rows(self) -> int | None:
+        """A digest of all rows, where they are a table's."""
+        return kept.digest(self.data.splits) if isinstance(self.data, TableData) else None
 
     def follow(self) -> Result:
         self._fit()
@@ -110,23 +129,34 @@ class Training:
 
     def begin(self) -> None:
         """All that could be refused was not: from here on the folder is this run's."""
-        artifacts.claim(self.folder, self.config)
+        if self.checkpoints and not self.resumed:
+            self.checkpoints.store.clear()
+        artifacts.claim(self.folder, self.config, but=(artifacts.LOG,) if self.resumed else ())
         self.local.mkdir(parents=True, exist_ok=True)
-        self.log.open(self.local / artifacts.LOG)
+        log = self.local / artifacts.LOG
+        if self.resumed and self.folder.local is None:
+            log.write_bytes(self.folder.read(artifacts.LOG) or b"")
+        self.log.open(log, append=self.resumed)
         self.copies.begun = True
 
     def _fit(self) -> None:
         # Lightning finds checkpoints in ways of its own; none is ever unpickled.
         with cluster.assembled(self.config, self.trainer):
-            self.trainer.fit(self.model, datamodule=self.data, weights_only=True)
+            try:
+                self.trainer.fit(self.model, datamodule=self.data, weights_only=True)
+            finally:
+                signals.defer(False)
 
     def _fit_and_keep(self) -> Result:
         stopped: Interrupted | None = None
         try:
+            if self.resumed and self.checkpoints:
+                print(self.checkpoints.said(), flush=True)
             with self.progress:
                 self._fit()
         except Pruned:
             self.folder.write(artifacts.HISTORY, self.history.to_csv().encode())
+            self._forget()
             raise
         except Interrupted as signal:
             stopped = signal
@@ -135,7 +165,9 @@ class Training:
                 raise
             best = self.best.epoch if self.best else 0
             which = f"best weights so far, of epoch {best}" if best else "weights as they are"
-            print(f"{signal}: keeping the {which}; writing takes a few seconds", flush=True)
+            store = self.checkpoints.store if self.checkpoints else None
+            on = f"; the same line goes on from {store.folder.uri(store.last)}" if store and store.last else ""
+            print(f"{signal}: keeping the {which}; writing takes a few seconds{on}", flush=True)
         _leave_process_group(stopped)
         beaten: dict[str, Any] = {}
         try:
@@ -146,6 +178,7 @@ class Training:
             metrics = self._judge_and_keep(stopped, beaten)
         if stopped:
             raise stopped
+        signals.leave()  # one that came too late to stop it
         return Result(metrics, self.folder.path)
 
     def _judge_and_keep(self, stopped: Interrupted | None, beaten: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +228,14 @@ class Training:
         self.tracking.kept(metrics, stopped, len(self.history.rows))
         self.copies.copy()
         write(artifacts.METRICS, artifacts.metrics_json(metrics))
+        if metrics["stopped_by"] is None:
+            self._forget()
         return metrics
+
+    def _forget(self) -> None:
+        """A run that has ended goes on from nowhere."""
+        if self.checkpoints:
+            self.checkpoints.store.clear()
 
     def _draw(self, metrics: dict[str, Any]) -> None:
         from alphard import plots

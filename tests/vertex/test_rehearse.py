@@ -19,10 +19,13 @@ from omegaconf import OmegaConf
 from alphard import artifacts
 from alphard.cli import main
 from tests.conftest import ROOT, environment
+from tests.in_process import run_here
+from tests.killing import left_by, resumptions
+from tests.vertex import small_jobs
 from vertex_ai import verdict
 from vertex_ai.engine import Engine
 from vertex_ai.job import of_line
-from vertex_ai.places import Container, place_for
+from vertex_ai.places import Container, Direct, place_for
 from vertex_ai.played import Attempt, Played
 from vertex_ai.rehearse_command import Rehearsal, count_of, rehearse
 
@@ -407,3 +410,27 @@ def test_a_cancelled_container_is_gone(project: Path, engine: Any, image: str) -
     assert attempt.status == 143  # by train.py's own handler, after it has kept what it had
     assert json.loads((folder / "1/model/metrics.json").read_text())["stopped_by"] == "SIGTERM"
     assert "alphard-" not in engine("ps", "--all", "--format={{.Names}}").stdout
+
+
+def test_a_trial_that_is_killed_goes_on_when_it_is_restarted(tmp_path: Path) -> None:
+    """Its first attempt ends by `kill -9` once it has two checkpoints."""
+    script = tmp_path / "convert_command.sh"
+    script.write_text(f"""#!/bin/sh
+    mkdir "{tmp_path}/first" 2>/dev/null || exec "{ROOT}/convert_command.sh" "$@"
+    "{ROOT}/convert_command.sh" "$@" &
+    until [ "$(ls "$AIP_CHECKPOINT_DIR" 2>/dev/null | grep -c '^step-')" = 2 ]; do sleep 0.02; done
+    kill -9 $!
+    exit 1
+    """)
+    script.chmod(0o755)
+    line = ("--data=breast_cancer", "--epochs=8", "--patience=8", "--threads=1", "--checkpoint_seconds=0")
+    job = small_jobs.job(small_jobs.CUSTOM, *line)
+    this = Engine(job, str(tmp_path / "base"), Direct(tmp_path), tmp_path / "work", restarts=1)
+    assert this.run() == "JOB_STATE_SUCCEEDED"
+    assert [attempt.status for attempt in this.played[0].attempts] == [1, 0]
+    run_here(tmp_path / "whole", "data=breast_cancer", "epochs=8", "patience=8")
+    assert left_by(tmp_path / "base/model") == left_by(tmp_path / "whole")
+    assert len(resumptions(tmp_path / "base/model")) == 1
+    assert not (tmp_path / "base/checkpoints").exists()
+    steps = [json.loads(line)["global_step"] for line in this.played[0].metric_file.read_text().splitlines()]
+    assert steps == [str(step) for step in range(1, 10)]

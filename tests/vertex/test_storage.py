@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from alphard.checkpoint import NAME
 from alphard.errors import UserError
 from alphard.storage import Folder
 from tests.conftest import ROOT, environment, run_train
+from tests.killing import left_by, training, wait_for
 from tests.vertex.bucket import Bucket
 
 pytestmark = pytest.mark.more  # trainings in real processes, and a bucket
@@ -140,6 +142,33 @@ def test_killed_trial_has_its_finished_epochs_in_the_bucket(bucket: Bucket, tmp_
     assert len(counts) == 1, "an epoch lacks one of its scalars"
     assert 20 < counts.pop() <= last
     assert "epoch: 20\n" in (bucket.folder("job/3/model").read("training.log") or b"").decode()
+
+
+def test_killed_trial_goes_on_from_its_checkpoint_in_the_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    line = ["epochs=40", "patience=40", "batch_size=20", "threads=1"]
+    whole = run_train(tmp_path, *data(bucket), *line, "output_dir=whole")
+    assert whole.status == 0, whole.err
+    kept, model = bucket.folder("job/3/checkpoints"), bucket.folder("job/3/model")
+
+    def newest() -> str:
+        return max(filter(NAME.fullmatch, kept.names()), default="")
+
+    for _ in range(2):
+        before = newest()
+        with training(tmp_path, *data(bucket), *line, "checkpoint_seconds=0.1", **told(bucket, tmp_path)) as process:
+            assert wait_for(lambda last=before: newest() > last, process)
+            os.kill(process.pid, signal.SIGKILL)
+    assert "checkpoints" not in " ".join(model.names())
+    (tmp_path / "output.metrics").unlink(missing_ok=True)  # the machine is another
+    done = run_train(tmp_path, *data(bucket), *line, **told(bucket, tmp_path))
+    assert done.status == 0, done.err
+    assert f"from {kept.path}/step-" in done.out
+    assert kept.names() == []
+    assert model.read("model.pt") == (tmp_path / "whole/model.pt").read_bytes()
+    log = (model.read("training.log") or b"").decode()
+    assert log.count("resumed at epoch") == 2
+    timeless = [{k: v for k, v in row.items() if k != "seconds"} for row in history(model)]
+    assert timeless == left_by(tmp_path / "whole")[1]
 
 
 def test_trial_that_fails_leaves_its_log_in_the_bucket(bucket: Bucket, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Batches as slices of tensors that are on the device already: no workers, no collation of rows."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -38,13 +38,30 @@ class Batches:
         self.sizes = [self.size] * full + [rest] * (rest > 0)
         if rest == 1:
             self.sizes[-2:] = [self.size + 1]
+        self.taken = self.skipped = 0
 
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def state_dict(self) -> dict[str, int]:
+        """Where the epoch is, for a checkpoint."""
+        return {"taken": self.taken}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Let the next epoch begin where another was."""
+        self.skipped = state["taken"]
+
     def __iter__(self) -> Iterator[Batch]:
+        for batch in self._epoch():
+            self.taken += 1
+            yield batch
+
+    def _epoch(self) -> Iterator[Batch]:
+        """The batches of the next epoch, without those that are skipped."""
+        self.taken, self.skipped = self.skipped, 0
         if self.seed is None:
-            yield from zip(torch.split(self.X, self.sizes), torch.split(self.y, self.sizes), strict=True)
+            X, y = (torch.split(rows, self.sizes)[self.taken :] for rows in (self.X, self.y))
+            yield from zip(X, y, strict=True)
             return
         if self.sizes[0] >= len(self.y):  # all rows: their order is nothing to the gradient, and a copy of them costs
             self.epoch += 1
@@ -56,5 +73,5 @@ class Batches:
         order = torch.randperm(len(self.y), generator=generator)
         if self.ranks > 1:
             order = order[torch.arange(self.rank, self.rows * self.ranks, self.ranks) % len(order)]
-        for rows in torch.split(order.to(self.y.device), self.sizes):
+        for rows in torch.split(order.to(self.y.device), self.sizes)[self.taken :]:
             yield self.X[rows], self.y[rows]

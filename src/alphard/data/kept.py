@@ -39,14 +39,14 @@ def give_rows(data: TableData, node: Mapping[str, Any]) -> None:
     own = not type(data).__module__.startswith("alphard.")
     told = {name: value for name, value in node.items() if own or name not in SERVED}
     key = json.dumps(told, sort_keys=True, default=repr)
-    if _last and _last[0].key == key and _last[0].digest == _digest(_last[0].splits):
+    if _last and _last[0].key == key and _last[0].digest == digest(_last[0].splits):
         vars(data)["splits"] = _apart(_last[0].splits)  # where the cached property keeps them
         return
     _last.clear()  # before others take its place in memory
     before = _around(data)
     splits = data.splits
     if before is not None and before == _around(data):
-        _last.append(_Kept(key, _apart(splits), _digest(splits)))
+        _last.append(_Kept(key, _apart(splits), digest(splits)))
 
 
 def _apart(splits: Splits) -> Splits:
@@ -55,7 +55,8 @@ def _apart(splits: Splits) -> Splits:
     return Splits.of(tables, list(splits.feature_names), list(splits.classes), splits.preprocessing)
 
 
-def _digest(splits: Splits) -> int:
+def digest(splits: Splits) -> int:
+    """A number that other rows, or the same in another order, hardly have."""
     found = 0
     for table in (splits.train, splits.validation, splits.test):
         if table is not None:

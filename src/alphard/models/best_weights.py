@@ -1,7 +1,7 @@
 """The weights of the best epoch, kept in memory and put back at the end."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import StochasticWeightAveraging, WeightAveraging
@@ -46,6 +46,16 @@ class BestWeights(pl.Callback):
             # In this order a signal between two lines leaves whole weights, at worst of the epoch before.
             self.weights, self.value, self.epoch = weights, value, trainer.current_epoch + 1
         self.validated = None
+
+    @property
+    def state_key(self) -> str:
+        return self._generate_state_key(monitor=self.monitor)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "epoch": self.epoch, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.value, self.epoch, self.weights = (state_dict[name] for name in ("value", "epoch", "weights"))
 
     def put_back(self, model: nn.Module) -> None:
         """Load the best weights into `model`, where restoring is on and an epoch was validated."""

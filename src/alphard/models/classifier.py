@@ -73,6 +73,17 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         self._loss_sum, self._rows = torch.zeros((), device=self.device), 0
 
+    def within_epoch(self) -> dict[str, Any]:
+        """What an epoch that is not over is, beside the weights: for a checkpoint between two of its steps.
+
+        A model with methods of this and the next name is saved there, another only between epochs.
+        """
+        return {"loss_sum": self._loss_sum, "rows": self._rows}
+
+    def go_on_within_epoch(self, state: dict[str, Any]) -> None:
+        """Take up what `within_epoch` told."""
+        self._loss_sum, self._rows = state["loss_sum"].to(self.device), state["rows"]
+
     def training_step(self, batch: Batch, _: int) -> Tensor:
         x, y = batch
         weight: Any = self.class_weights

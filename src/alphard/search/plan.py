@@ -45,6 +45,8 @@ def plan(config: DictConfig, overrides: Sequence[str]) -> Plan:
     _must_not_sweep_the_search(overrides)
     if config.get("overwrite"):
         raise UserError("overwrite: true: a study is never overwritten; give output_dir=ANOTHER_FOLDER")
+    if config.get("resume") == "must":
+        raise UserError("resume: must: a search's trials begin, and go on where one was interrupted; leave it out")
     resolved: Any = OmegaConf.to_container(config.search, resolve=True)
     written = resolved.get("space")
     if not isinstance(written, Mapping):

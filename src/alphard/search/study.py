@@ -100,6 +100,9 @@ class Study:
 
     def report(self, trial: Trial, step: int, value: float) -> bool:
         """Record a value; returns whether the trial should end here."""
+        if not trial.reported:  # it may go on from a checkpoint: what came before that was told by another process
+            known = self.storage.get_trial(trial.id).intermediate_values
+            trial.reported |= {earlier: known[earlier] for earlier in sorted(known) if earlier < step}
         trial.reported[step] = value
         try:
             self.storage.set_trial_intermediate_value(trial.id, step, value)
