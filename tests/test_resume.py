@@ -397,6 +397,7 @@ def test_a_url_keeps_checkpoints_and_the_log(tmp_path: Path, whole: Path) -> Non
     assert {path.rpartition("/")[2] for path in place.find(url)} == ARTIFACTS - {
         "learning_curves.png",
         "confusion_matrix.png",
+        "curves.json",
     }
     assert place.cat(f"{url}/model.pt") == (whole / "model.pt").read_bytes()
     log = place.cat(f"{url}/training.log").decode()

@@ -17,7 +17,7 @@ from tests.in_process import config_of, run_here
 
 ARTIFACTS = {
     "model.pt", "preprocessing.skops", "metrics.json", "eval_history.csv", "training.log", "config.yaml",
-    "learning_curves.png", "confusion_matrix.png",
+    "learning_curves.png", "confusion_matrix.png", "curves.json",
 }  # fmt: skip
 PROMISED = {
     "final_val_loss", "final_val_accuracy", "best_val_loss", "best_epoch", "stopped_epoch", "patience",

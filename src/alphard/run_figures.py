@@ -107,7 +107,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], split: st
     letters = 8 * min(LONGEST, max(map(len, names), default=1))
     height = min(max(count * cell + 110 + (letters if turned else 0), HEIGHT), 4000)
     width = min(count * (cell - 6) + 60 + letters, 4000)
-    note = "Rows in each cell; the darker, the larger a share of its true class."
+    note = "Rows in each cell; the stronger the colour, the larger a share of its true class."
     return Drawing(
         f"confusion-{split}",
         figure,

@@ -83,7 +83,7 @@ def test_trial_reads_and_writes_the_bucket_and_its_events_are_complete(bucket: B
     assert process.returncode == 0, said
     model = bucket.folder("job/3/model")
     assert set(model.names()) == {
-        "config.yaml", "confusion_matrix.png", "eval_history.csv", "learning_curves.png", "metrics.json", "model.pt",
+        "config.yaml", "confusion_matrix.png", "curves.json", "eval_history.csv", "learning_curves.png", "metrics.json", "model.pt",
         "training.log",
     }  # fmt: skip
     metrics, rows = json.loads(model.read("metrics.json") or b""), history(model)
