@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from torch.distributed import DistError, DistNetworkError, TCPStore  # type: ignore[attr-defined]
 
 from alphard import ranks
-from alphard.errors import TrainingError, UserError
+from alphard.errors import Interrupted, TrainingError, UserError
 from alphard.fingerprint import fingerprint
 from alphard.ranks import Cluster
 
@@ -173,3 +174,11 @@ def _different(*machines: int) -> TrainingError:
     which = ", ".join(map(str, machines))
     remedy = "give all worker pools the same arguments and machine type"
     return TrainingError(f"{ranks.SPEC}: machine {which} and machine 0 differ in config or number of devices; {remedy}")
+
+
+def leave_process_group(stopped: Interrupted | None) -> None:
+    """After this, rank zero works alone, and nothing that it computes waits for the others."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if not stopped:
+            torch.distributed.barrier()
+        torch.distributed.destroy_process_group()

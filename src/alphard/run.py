@@ -20,11 +20,12 @@ from alphard.checkpoint import Store
 from alphard.copies import made
 from alphard.mlflow_store import Place
 from alphard.objective import Listener, Reporter
+from alphard.probe import Probe
 from alphard.progress import conclude
 from alphard.quiet import quiet
 from alphard.resume import Checkpoints, Resume
 from alphard.storage import Folder
-from alphard.training import Probe, Result, Training
+from alphard.training import Result, Training
 from alphard.types import Count, NonNegative, Positive, Seed, Whole
 
 THREADS = torch.get_num_threads()  # torch's own choice, before a run makes another

@@ -1,13 +1,11 @@
 """A training, from its parts to its artifacts; the only place that instantiates."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig
 
 from alphard import artifacts, baselines, build, cluster, scores, signals
@@ -107,7 +105,7 @@ class Training:
 
     def follow(self) -> Result:
         self._fit()
-        _leave_process_group(None)
+        cluster.leave_process_group(None)
         return Result({}, self.folder.path)
 
     def complete(self, done: dict[str, Any], lacking: Sequence[str]) -> dict[str, Any]:
@@ -168,7 +166,7 @@ class Training:
             store = self.checkpoints.store if self.checkpoints else None
             on = f"; the same line goes on from {store.folder.uri(store.last)}" if store and store.last else ""
             print(f"{signal}: keeping the {which}; writing takes a few seconds{on}", flush=True)
-        _leave_process_group(stopped)
+        cluster.leave_process_group(stopped)
         beaten: dict[str, Any] = {}
         try:
             beaten = {} if stopped else self._baselines()
@@ -244,28 +242,3 @@ class Training:
         matrix = metrics.get("validation_confusion_matrix")
         if matrix and isinstance(self.data, TableData):
             self.folder.write(artifacts.CONFUSION, plots.confusion_matrix(matrix, self.data.splits.classes))
-
-
-class Probe(Training):
-    """A training that ends where it would begin, its folder untouched."""
-
-    tracked = False
-
-    class _Reached(BaseException):
-        pass
-
-    def begin(self) -> None:
-        raise self._Reached
-
-    def probe(self) -> None:
-        """Raise whatever this training would before its first step."""
-        with contextlib.suppress(self._Reached):
-            self._fit()
-
-
-def _leave_process_group(stopped: Interrupted | None) -> None:
-    """After this, rank zero works alone, and nothing that it computes waits for the others."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        if not stopped:
-            torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
