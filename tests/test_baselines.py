@@ -81,6 +81,9 @@ def test_a_run_shows_them(tmp_path: Path) -> None:
     noise = np.sqrt(metrics["validation_accuracy"] * (1 - metrics["validation_accuracy"]) / metrics["val_rows"])
     assert f"validation rows: {metrics['val_rows']}, so a binomial standard error of {noise:.6f}" in done.out
     assert done.out.splitlines()[-1] == f"validation_accuracy: {metrics['validation_accuracy']:.6f}"
+    assert alphard(tmp_path, "results", "out").returncode == 0
+    report = (tmp_path / "out/report.html").read_text()
+    assert all(f"validation, {name}" in report for name in MODELS)
 
 
 def test_trials_have_none_and_retraining_does(tmp_path: Path) -> None:

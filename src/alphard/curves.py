@@ -5,10 +5,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict  # typing's own is none to pydantic before Python 3.12
 
 BINS = 15  # as the calibration error's
 MOST, MOST_IN_ALL = 200, 20_000  # points of one curve, and of all
 LEAST = 20  # points of one curve, however many classes there are
+
+
+class Bin(TypedDict):
+    """A bin of the confidence, as curves.json has it."""
+
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+class Roc(TypedDict):
+    """A class against the rest likewise."""
+
+    area: float
+    false: list[float]
+    true: list[float]
+
+
+class Curves(TypedDict):
+    """A split's likewise."""
+
+    calibration: list[Bin]
+    roc: list[Roc | None]
 
 
 def curves(logits: Tensor, y: Tensor) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
-from typing_extensions import TypedDict
 
 from alphard import __version__, artifacts, page, run_figures
+from alphard.curves import Curves
 from alphard.errors import UserError
 from alphard.page import Drawing, Page, Section
 from alphard.progress import SHOWN, conclude
@@ -20,29 +20,6 @@ from alphard.storage import Folder
 
 LEAN = "a search's trials leave none; alphard retrain, or this trial's own line, leaves them"
 SPLITS = ("validation", "test")
-
-
-class Bin(TypedDict):
-    """A bin of the confidence, as curves.json has it."""
-
-    rows: int
-    confidence: float
-    accuracy: float
-
-
-class Roc(TypedDict):
-    """A class against the rest likewise."""
-
-    area: float
-    false: list[float]
-    true: list[float]
-
-
-class Curves(TypedDict):
-    """A split's likewise."""
-
-    calibration: list[Bin]
-    roc: list[Roc | None]
 
 
 @dataclass(frozen=True)
@@ -77,17 +54,12 @@ def read(folder: Folder) -> Left:
     return Left(name, metrics, history, artifacts.points(folder), config)
 
 
-def write(folder: Folder) -> str:
-    """Draw the run in `folder`; returns where report.html lies now."""
+def show(folder: Folder) -> None:
+    """Print what the run in `folder` scored, and leave report.html beside it."""
     left = read(folder)
     with _judged(folder):
         content = _page(left).to_html()
-    return folder.write(page.FILE, content)
-
-
-def show(folder: Folder) -> None:
-    """Print what the run in `folder` scored, and leave report.html beside it."""
-    drawn, left = write(folder), read(folder)
+    drawn = folder.write(page.FILE, content)
     if left.metrics:
         with _judged(folder):
             conclude(dict(left.metrics), folder)
@@ -163,13 +135,17 @@ def _scores(left: Left) -> Section | None:
         return None
     names = [name for name in SHOWN if any(left.metrics.get(f"{split}_{name}") is not None for split in splits)]
     counts = {"validation": left.metrics.get("val_rows"), "test": left.metrics.get("test_rows")}
-    rows = [[split, counts[split], *(left.metrics.get(f"{split}_{name}") for name in names)] for split in splits]
+    scored = {"": left.metrics, **(left.metrics.get("baselines") or {})}
+    rows = [
+        [f"{split}, {model}" if model else split, counts[split], *(found.get(f"{split}_{name}") for name in names)]
+        for split in splits
+        for model, found in scored.items()
+    ]
     words = (
         "Loss in nats per row; precision, recall and F1 are macro means over the classes, AUROC one against the rest."
     )
-    return Section(
-        "Scores", words, more=page.table(["split", "rows", *(name.replace("_", " ") for name in names)], rows)
-    )
+    header = ["split", "rows", *(name.replace("_", " ") for name in names)]
+    return Section("Scores", words, more=page.table(header, rows))
 
 
 def _of_split(left: Left, split: str) -> Section | None:
