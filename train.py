@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from alphard import arguments, foreign, guard, hydra_seam, multirun, signals
-from alphard.errors import Interrupted, UserError
+from alphard.errors import Interrupted, UserError, unforeseen
 
 CONFIGS = Path(__file__).parent / "configs"
 # A run's own config.yaml has no hydra node; these are what config.yaml in configs/ says of it.
@@ -98,9 +98,7 @@ def tell(error: BaseException, debug: bool) -> None:
     if isinstance(error, UserError):
         text = error.paragraph()
     else:
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
-        place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-        text = f"error: {type(error).__name__}: {error}{place}\n  debug=true shows the traceback"
+        text = f"{unforeseen(error)}\n  debug=true shows the traceback"
     print(text, file=sys.stderr, flush=True)
 
 

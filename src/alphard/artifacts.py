@@ -7,6 +7,7 @@ is whole.
 import io
 import json
 import math
+import pickle
 import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -101,7 +102,13 @@ def load(folder: Folder, model: torch.nn.Module) -> None:
     if content is None:
         raise UserError(f"{where} is missing; {remedy}")
     try:
-        model.load_state_dict(torch.load(io.BytesIO(content), weights_only=True))
+        try:
+            weights = torch.load(io.BytesIO(content), weights_only=True)
+        except pickle.UnpicklingError:  # whose own words advise to load it all the same
+            raise UserError(f"{where} is torn, or holds more than tensors, and is not loaded; {remedy}") from None
+        model.load_state_dict(weights)
+    except UserError:
+        raise
     except Exception as error:  # torch's own, for what is torn, or another model's
         raise UserError(f"{where} does not fit this model: {short(error)}; {remedy}") from error
 

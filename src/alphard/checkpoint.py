@@ -9,6 +9,7 @@ import hashlib
 import io
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -68,13 +69,15 @@ class Store:
         self.last: str | None = None
         self.others: set[str] = set()  # they go when the next is there
 
-    def newest(self) -> State | None:
-        """The newest whole one; a warning names each that is newer and is not."""
+    def newest(self, sound: Callable[[State], bool] = bool) -> State | None:
+        """The newest whole one that is `sound`; a warning names each that is newer and is not."""
         names = self._names()
         self.others = set(names)
         for name in sorted(filter(NAME.fullmatch, names), reverse=True):
             try:
                 state = loads(self.folder.read(name) or b"")
+                if not sound(state):
+                    raise ValueError("is no checkpoint of a run")
             except ValueError as error:
                 warnings.warn(f"{self.folder.uri(name)} {error}; the one before it is used", stacklevel=2)
                 continue

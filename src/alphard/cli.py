@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from alphard import __version__, signals
-from alphard.errors import Interrupted, UserError
+from alphard.errors import Interrupted, UserError, unforeseen
 from alphard.subcommands import SUBCOMMANDS, help_of, usage
 
 ASKED = "_ARGCOMPLETE"  # a shell sets it when Tab is pressed
@@ -60,4 +60,7 @@ def call(module: str, arguments: Sequence[str]) -> int:
     except Interrupted as stop:
         print(f"stopped by {stop}", file=sys.stderr)
         return stop.status
+    except Exception as error:  # what was not foreseen is one line all the same
+        print(unforeseen(error), file=sys.stderr)
+        return 1
     return status

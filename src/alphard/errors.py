@@ -2,6 +2,7 @@
 
 import re
 import signal
+import traceback
 
 # In a URL before the host, as people write it; behind it, as libpq takes it.
 PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):[^@\s]*@")
@@ -45,6 +46,13 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.status = 128 + number
+
+
+def unforeseen(error: BaseException) -> str:
+    """One line of an error that nobody worded: its kind, what it says, and where in our or the user's code it arose."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return masked(f"error: {type(error).__name__}: {error}{place}")
 
 
 def masked(text: str) -> str:

@@ -27,6 +27,7 @@ from alphard.storage import Folder
 STUDY = "study.yaml"
 WHICH = "give the folder of a finished run, or of a study's winner, as in studies/NAME/winner"
 AGAIN = "the run's own line with overwrite=true makes it again"
+MOST_THREADS = 1024  # beyond which it is no number of threads
 REFERRED = re.compile(r"\$\{(?:[\w.]+:)?\.*(\w+)")  # the name at the root that a reference begins with
 
 
@@ -136,7 +137,7 @@ def read(folder: Folder) -> Run:
         # On a machine of another kind what there is must do.
         "cpu" if _known(config, "trainer.accelerator") == "cpu" else "auto",
         _known(config, "trainer.precision"),
-        threads if isinstance(threads, int) and threads > 0 else None,
+        threads if isinstance(threads, int) and 0 < threads <= MOST_THREADS else None,
     )
 
 
@@ -161,8 +162,11 @@ def _metrics(folder: Folder) -> Mapping[str, Any]:
         )
     try:
         metrics = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"run: {where} is no JSON: {short(error)}; {AGAIN}") from None
+    names = metrics.get("classes") if isinstance(metrics, dict) else None
+    if isinstance(names, list) and len({*map(str, names)}) < len(names):
+        raise UserError(f"run: {where}: classes: two have one name; {AGAIN}")
     needed = {"features": int, "classes": list, "feature_names": list}
     if not isinstance(metrics, dict) or not all(isinstance(metrics.get(name), kind) for name, kind in needed.items()):
         said = "does not say features, classes and feature_names"

@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 from alphard import literals, schema
 from alphard.errors import UserError
-from alphard.storage import Folder, is_url
+from alphard.storage import Folder, is_url, kind_of
 
 USAGE = "give a run's folder and a file of rows, as in alphard predict studies/mine-mlp/winner rows.csv out=new.csv"
 SETTING = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-# What an ending promises and is not written; .gz is.
-FOREIGN = (".zip", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".npz", ".json", ".xlsx", ".xls", ".feather")
+WRITTEN = (".csv", ".csv.gz", ".parquet", ".pq")
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,13 @@ def _typed(key: str, text: str) -> Any:
 def _place(words: Words, rows: str) -> tuple[Folder, str]:
     """The folder and the name of the predictions' file; UserError where they may not lie there."""
     out, at = words.out, f"out: {words.out}"
-    if not out or out.endswith("/") or (not is_url(out) and Path(out).expanduser().is_dir()):
+    there = None if is_url(out) else kind_of(out, "out")
+    if not out or out.endswith("/") or there == "folder":
         raise UserError(f"{at}: is a folder; give a file, as in out=predictions.csv")
-    if out.lower().endswith(FOREIGN):
+    if not out.lower().endswith(WRITTEN):
         raise UserError(f"{at}: is written as CSV (.csv, .csv.gz) or Parquet (.parquet); name one of these")
+    if there == "other":
+        raise UserError(f"{at}: is no file, but something else of that name; give another")
     parent, _, name = out.rpartition("/")
     folder = Folder(parent if parent or not out.startswith("/") else "/", "out")
     if _same(out, rows):

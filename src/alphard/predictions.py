@@ -135,11 +135,11 @@ def write(rows: Iterator[Part], predictor: Predictor, folder: Folder, name: str)
 @contextmanager
 def _writer(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
     """What appends frames of the same columns to a file: Parquet or packed CSV by its ending, else CSV."""
-    if path.suffix in (".parquet", ".pq"):
+    if path.suffix.lower() in (".parquet", ".pq"):
         with _parquet(path) as append:
             yield append
         return
-    opener: Any = gzip.open if path.suffix == ".gz" else open
+    opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
     with opener(path, "wt", encoding="utf-8", newline="") as file:
         header = iter([True])
         yield lambda frame: frame.to_csv(file, header=next(header, False), index=False, lineterminator="\n")

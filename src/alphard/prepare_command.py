@@ -10,13 +10,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from alphard import literals
+from alphard import literals, locking
 from alphard.compose import Refused, compose, must_be_sound, refused
 from alphard.errors import UserError
 from alphard.hydra_seam import command_line
 from alphard.lookup import here
 from alphard.multirun import searches
-from alphard.storage import Folder, is_url
+from alphard.storage import Folder, is_url, kind_of
 
 TARGET = "alphard.data.Npz"
 
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
 
     folder = Folder(out, "out")
     must_be_a_place(folder, overwrite)
-    with quiet():
+    _must_read_elsewhere(folder, config)
+    with quiet(), locking.alone_in(folder):
         data, splits = prepared.load(config)
         files = prepared.files(splits)
         train = _line(configs, line, {name: f"{out.rstrip('/')}/{file}" for name, file in files.items()}, data)
@@ -63,7 +64,7 @@ def _read(arguments: Sequence[str]) -> tuple[str, bool, list[str]]:
         problems.append("out: is missing; give out=FOLDER or out=gs://…")
     if overwrite not in ("true", "false"):
         problems.append(f"overwrite: {overwrite!r}: should be true or false")
-    if out and not is_url(out) and Path(out).expanduser().is_file():
+    if out and not is_url(out) and kind_of(out, "out") not in (None, "folder"):
         problems.append(f"out: {out}: is a file; give a folder")
     if problems:
         raise UserError(*problems)
@@ -80,6 +81,13 @@ def must_be_a_place(folder: Folder, overwrite: bool) -> None:
         remedy = "give another folder, or overwrite=true, which replaces files of these names"
         raise UserError(f"out: {folder.path} holds other files, or a preparation cut short ({some}); {remedy}")
     folder.must_be_writable()
+
+
+def _must_read_elsewhere(folder: Folder, config: DictConfig) -> None:
+    """Raise UserError where the data itself lies in the folder: what is read would be removed."""
+    for name, path in config.data.items():
+        if isinstance(path, str) and path and Folder(path, f"data.{name}").path.startswith(f"{folder.path}/"):
+            raise UserError(f"out: {folder.path} holds data.{name}, {path}; give another folder")
 
 
 def _line(configs: Path, line: Namespace, paths: dict[str, str], data: Any) -> list[str]:

@@ -104,6 +104,6 @@ def _said(content: bytes) -> Any:
     """The digest in a mark; None where it is torn."""
     try:
         said = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return said.get("sha256") if isinstance(said, dict) else None

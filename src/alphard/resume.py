@@ -58,7 +58,7 @@ class Checkpoints(pl.Callback):
             raise UserError("resume: must: beside overwrite=true, which trains anew; give one of them")
         if overwrite or self.asked == "never":
             return
-        self.state = state = self.store.newest()
+        self.state = state = self.store.newest(_is_of_a_run)
         where = self.store.folder
         if state is None:
             if self.asked == "must":
@@ -78,7 +78,7 @@ class Checkpoints(pl.Callback):
         """Where the run is finished, what a process left that was killed between its last two lines goes."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            state = self.store.newest()
+            state = self.store.newest(_is_of_a_run)
         if state is not None and not self._difference(state):
             self.store.clear()
 
@@ -177,6 +177,17 @@ class Checkpoints(pl.Callback):
         which = ", ".join(name for name, part in parts.items() if not checkpoint.is_plain(part))
         said = f"checkpoints: {which} keeps more than {checkpoint.PLAIN}; none are written, and killed, it begins anew"
         warnings.warn(said, stacklevel=2)
+
+
+def _is_of_a_run(state: State) -> bool:
+    kinds = {"version": str, "config": str, "resolved": str, "epoch": int, "global_step": int, "ranks": int}
+    kinds |= {"within": bool, "random": list, "metrics": dict, "loops": dict, "callbacks": dict}
+    if "rows" not in state or not all(isinstance(state.get(name), kind) for name, kind in kinds.items()):
+        return False
+    try:
+        return isinstance(json.loads(state["config"]), dict)
+    except ValueError:
+        return False
 
 
 class _Steps(pl.Callback):

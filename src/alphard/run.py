@@ -100,7 +100,7 @@ def run(
         reporter.must_be_heard()
         done = artifacts.finished(folder, config, overwrite)
         if done is None or artifacts.lacking(done, score_test, baselines):
-            for each in (folder, logs, _checkpoint_dir(folder)):
+            for each in (folder, logs, checkpoints.store.folder if checkpoint_seconds is not None else None):
                 if each:
                     each.must_be_writable()
             with locking.alone_in(folder):

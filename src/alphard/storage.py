@@ -6,10 +6,11 @@ What is written is there complete or not at all: beside and renamed on a disk, i
 import contextlib
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import fsspec
 
@@ -50,8 +51,8 @@ class Folder:
     """
 
     def __init__(self, path: str, at: str = "output_dir") -> None:
-        self.path, self.at = path.rstrip("/") if is_url(path) else str(_local(path)), at
         try:
+            self.path, self.at = path.rstrip("/") if is_url(path) else str(_local(path)), at
             _prepare(self.path)
             self.fs: Any = fsspec.core.url_to_fs(self.path)[0]
         except Exception as error:  # a bucket's client raises what it likes
@@ -67,13 +68,21 @@ class Folder:
         return f"{self.path}/{name}"
 
     def read(self, name: str) -> bytes | None:
-        """A file's content, or None where there is no such file."""
+        """A file's content, or None where there is no such file.  Raises UserError where it cannot be read."""
         try:
+            if self.local is not None and not _is_read_to_its_end(self.local / name):
+                raise UserError(
+                    f"{self.at}: {self.uri(name)} is no file, but something else of that name; move it away"
+                )
             content: bytes = self.fs.cat_file(self.uri(name))
         except FileNotFoundError:
             return None
         except NotADirectoryError:
             raise UserError(f"{self.at}: {self.path} lies under a file; give a folder") from None
+        except UserError:
+            raise
+        except Exception as error:  # no permission, a name too long, or whatever a bucket's client raises
+            raise UserError(f"{self.at}: {self.uri(name)} cannot be read: {_reason(error)}") from None
         return content
 
     def names(self) -> list[str]:
@@ -206,6 +215,22 @@ def _prepare(path: str) -> None:
             os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         if (logger := logging.getLogger("gcsfs")).level == logging.NOTSET:
             logger.setLevel(logging.CRITICAL)
+
+
+def kind_of(path: str, at: str) -> Literal["file", "folder", "other"] | None:
+    """What a local path is, or None where nothing is; UserError at config path `at` for what can be no path."""
+    try:
+        mode = os.stat(_local(path)).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RuntimeError) as error:  # too long, with a NUL, of a user who is not there, hidden
+        raise UserError(f"{at}: {path[:200]!r} cannot be looked at: {_reason(error)}") from None
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def _is_read_to_its_end(path: Path) -> bool:
+    """Whether reading comes to an end: a pipe may never, and a device has none."""
+    return not path.exists() or path.is_file() or path.is_dir()
 
 
 def _local(path: str) -> Path:

@@ -122,8 +122,8 @@ def about(folder: Path) -> dict[str, Any]:
         near = ", ".join(sorted(str(p.parent) for f in (folder, folder.parent) for p in f.glob(f"*/{ABOUT}"))[:6])
         raise UserError(f"{folder}: holds no study{f'; there are {near}' if near else ''}")
     try:
-        found = yaml.safe_load(path.read_text())
-    except yaml.YAMLError:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         found = None
     if not isinstance(found, dict) or not {"search", "overrides", "configs"} <= set(found):
         raise UserError(f"{path}: is not what a search writes; restore the file")

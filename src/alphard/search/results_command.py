@@ -5,15 +5,16 @@ from pathlib import Path
 
 from alphard.errors import UserError
 from alphard.search import report, results
+from alphard.storage import kind_of
 
 
 def main(arguments: Sequence[str]) -> int:
     """Show the study, or the run, in the folder given."""
-    if len(arguments) != 1:
+    if len(arguments) != 1 or not arguments[0]:
         said = " ".join(arguments) or "no argument"
         raise UserError(f"alphard results: {said}: give one study, studies/NAME, or one run's folder")
     folder = Path(arguments[0].rstrip("/") or "/")
-    if not (folder / results.ABOUT).is_file():
+    if kind_of(str(folder / results.ABOUT), "alphard results") != "file":
         from alphard import run_page
         from alphard.storage import Folder
 
