@@ -230,7 +230,7 @@ def test_columns_that_are_kept_stand_as_they_stood(folder: Path, capsys: pytest.
 
 def test_every_format_and_place_gets_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame().to_parquet("rows.parquet")
-    outs = ["new/out.csv", "out.csv.gz", "out.parquet", "memory://test_predict/out.csv", "out"]
+    outs = ["new/out.csv", "out.csv.gz", "out.parquet", "memory://test_predict/out.csv"]
     for rows in ("rows.csv", "rows.parquet"):
         for out in outs:
             done = Said(capsys, "run", rows, f"out={out}", "keep=[id,floor]", "overwrite=true")
@@ -238,13 +238,13 @@ def test_every_format_and_place_gets_the_same(folder: Path, capsys: pytest.Captu
             assert f"predictions: {out}" in done.out
         Path("fetched.csv").write_bytes(fsspec.filesystem("memory").cat_file("/test_predict/out.csv"))
         expected = written(Path("new/out.csv"))
-        for name in ("out.csv.gz", "out.parquet", "fetched.csv", "out"):
+        for name in ("out.csv.gz", "out.parquet", "fetched.csv"):
             found = written(Path(name)).astype({"id": "str"})
             assert found["id"].tolist() == [f"{i:05d}" for i in range(ROWS)]
             assert found["prediction"].tolist() == expected["prediction"].tolist()
             assert probabilities(found).tobytes() == probabilities(expected).tobytes()
-        assert "3," in Path("out").read_text()
-        assert "3.0," not in Path("out").read_text()
+        assert "3," in Path("new/out.csv").read_text()
+        assert "3.0," not in Path("new/out.csv").read_text()
 
 
 def test_the_summary_counts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -372,7 +372,7 @@ def test_a_stop_in_the_middle_leaves_nothing(
         (["run", "rows.csv", "out=run/../rows.csv"], "out: run/../rows.csv: is the file of the rows"),
         (["run", "rows.csv", "out=run"], "out: run: is a folder"),
         (["run", "rows.csv", "out=new/"], "out: new/: is a folder"),
-        (["run", "rows.csv", "out=run/model.pt"], "out: run/model.pt: is there already; give another, or overwrite=true"),
+        (["run", "rows.csv", "out=run/model.pt"], "out: run/model.pt: is written as CSV (.csv, .csv.gz) or Parquet (.parquet)"),
         (["run", "rows.csv", "out=out.xlsx"], "out: out.xlsx: is written as CSV (.csv, .csv.gz) or Parquet"),
         (["run", "rows.csv", "out=rows.csv/out.csv"], "cannot be written"),
         (["run", "rows.csv", "out=out.csv", "overwrite=yes"], "overwrite: 'yes': should be a valid boolean"),

@@ -176,7 +176,8 @@ def meant(configs: Path, text: str, key: str, config: DictConfig) -> str:
     node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else None
     if isinstance(node, DictConfig) and "_target_" in list(node):
         return f"; +{text} adds it, where {node._target_} takes it"
-    return nearest(key, paths(config)) or "; --cfg job shows them all"
+    groups = (path.name for path in configs.iterdir() if path.is_dir())
+    return nearest(key, [*paths(config), *groups]) or "; --cfg job shows them all"
 
 
 def _unreadable(text: str, error: Exception) -> str:

@@ -42,7 +42,10 @@ def main(arguments: Sequence[str]) -> int:
     _must_be_free(configs, name, words.overwrite)
     from alphard import experiment_file as file
 
-    frame, form = _rows(path, words)
+    try:
+        frame, form = _rows(path, words)
+    except UserError as error:  # its remedies are a training's words; these are ours
+        raise UserError(*(re.sub(r"data\.(separator|encoding)", r"\1", each) for each in error.problems)) from None
     said = _decide(path, words.target, name, frame, form, shlex.join(["alphard", "new", *arguments]))
     content = file.text(said)
     file.must_be_meant(said, content, configs)

@@ -107,6 +107,9 @@ class Predictor:
 def find(path: str) -> Folder:
     """The folder of the run that `path` means: itself, or for a study its winner.  Raises UserError."""
     folder = Folder(path, "run")
+    study, _, last = folder.path.rpartition("/")
+    if last == "winner" and folder.read(artifacts.CONFIG) is None:
+        folder, path = Folder(study, "run"), study
     if folder.read(artifacts.CONFIG) is None and folder.read(STUDY) is not None:
         winner = Folder(f"{path.rstrip('/')}/winner", "run")
         if winner.read(artifacts.METRICS) is None:

@@ -51,7 +51,8 @@ class Tally:
         counts = ", ".join(f"{name} {count:,}" for name, count in zip(classes, self.predicted, strict=True))
         said = [f"rows: {self.predicted.sum():,}", f"predicted: {counts}"]
         if self.labelled:
-            said.append(f"accuracy: {self.right / self.labelled:.6f} on the {self.labelled:,} rows that have {target}")
+            where = f"on the {self.labelled:,} rows that have {target}; rows that trained the model flatter it"
+            said.append(f"accuracy: {self.right / self.labelled:.6f} {where}")
         return said
 
     @property

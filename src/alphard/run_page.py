@@ -64,7 +64,7 @@ def show(folder: Folder) -> None:
         with _judged(folder):
             conclude(dict(left.metrics), folder)
     else:
-        print(f"{folder.path}: this run has not come to its end")
+        print(f"{folder.path}: this run has not come to its end, or its search ended it early")
     print(f"report: {drawn}")
 
 

@@ -18,6 +18,7 @@ from alphard.compose import Refusals, first_line, meant, must_be_sound
 from alphard.errors import UserError
 from alphard.noise import rows_line
 from alphard.search import report, results, tracked, winner
+from alphard.storage import Folder
 
 WORDS = {"seeds": "5", "baselines": "true"}  # and what each is where nothing is said
 
@@ -121,7 +122,10 @@ def _conclude(
     print(f"{objective}: mean {statistics.mean(values):.6f}{spread}; in the search, {trial[objective]:.6f}{fewer}")
     if rows is not None:
         print(rows_line("validation", rows, statistics.mean(values), objective))
+    before = Folder(str(folder / "winner")).read("config.yaml")
     _keep(folder / "retrain" / str(configs[best].seed), folder / "winner")
+    if before is not None and before != Folder(str(folder / "winner")).read("config.yaml"):
+        print(f"winner: the one that was there is replaced by seed {configs[best].seed}'s")
     opened = bool(runs[best].get("test_rows"))
     baselines = baselines and rows is not None  # a data module of another kind has none to show
     metrics = _run(configs[best], folder / "winner", objective, score_test=opened, baselines=baselines)
