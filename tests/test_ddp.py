@@ -45,7 +45,7 @@ def test_two_processes_that_are_killed_go_on_together(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), *line, "output_dir=out", "checkpoint_seconds=0"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), start_new_session=True)
     until = time.monotonic() + 120
-    while not (tmp_path / "out/checkpoints").exists() and time.monotonic() < until:
+    while not [*(tmp_path / "out/checkpoints").glob("step-*.ckpt")] and time.monotonic() < until:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -444,3 +444,15 @@ def test_ten_thousand_trials_are_written_in_ten_seconds(tmp_path: Path) -> None:
     assert len(trace(drawn["best"], "complete")["x"]) == sum(t.state == TrialState.COMPLETE for t in trials)
     assert sum(len(lines(one)) for one in drawn["learning"]["data"]) == 10_000
     assert "complete trials the 1000 best are shown" in file.read_text()
+
+
+def test_without_what_draws_the_rest_is_told(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(page, "drawable", lambda: False)
+    (run / page.FILE).unlink(missing_ok=True)
+    assert cli.main(["results", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "pip install -c constraints.txt -e '.[report]'" in said
+    assert "accuracy" in said
+    assert not (run / page.FILE).exists()

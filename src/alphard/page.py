@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from alphard.errors import masked
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 FILE = "report.html"
+UNDRAWN = "report: plotly draws it, which is not installed: pip install -c constraints.txt -e '.[report]'"
 # Told apart with any kind of colour vision (Okabe and Ito 2008); a dark page has lighter ones.
 BLUE, ORANGE, GREEN, PURPLE, SKY, GOLD = "#0072b2", "#d55e00", "#00876c", "#a3478c", "#6db3dc", "#b58900"
 GREY, INK, LINE, PALE = "#98a1ab", "#1c2430", "#dfe4e9", "#f3f7fb"
@@ -38,6 +40,11 @@ MANY = (BLUE, ORANGE, GREEN, PURPLE, GOLD, SKY)
 # A page is sent around, and a config may hold more than its values: what has such a name is not shown.
 SECRET = re.compile(r"(?i)(?:.*[_.\-/])?(?:password|passwd|pwd|secret|token|credentials?|(?:api|access|secret)_?key)")
 SCRIPT = re.compile(r"[<>&\u2028\u2029]")
+
+
+def drawable() -> bool:
+    """Whether what draws is installed."""
+    return find_spec("plotly") is not None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from alphard import __version__, artifacts, page, run_figures
+from alphard import __version__, artifacts, page
 from alphard.curves import Curves
 from alphard.errors import UserError
 from alphard.page import Drawing, Page, Section
@@ -57,15 +57,17 @@ def read(folder: Folder) -> Left:
 def show(folder: Folder) -> None:
     """Print what the run in `folder` scored, and leave report.html beside it."""
     left = read(folder)
-    with _judged(folder):
-        content = _page(left).to_html()
-    drawn = folder.write(page.FILE, content)
+    said = page.UNDRAWN
+    if page.drawable():
+        with _judged(folder):
+            content = _page(left).to_html()
+        said = f"report: {folder.write(page.FILE, content)}"
     if left.metrics:
         with _judged(folder):
             conclude(dict(left.metrics), folder)
     else:
         print(f"{folder.path}: this run has not come to its end, or its search ended it early")
-    print(f"report: {drawn}")
+    print(said)
 
 
 def epochs(text: str) -> list[dict[str, float]]:
@@ -122,6 +124,8 @@ def _shown(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _learning(left: Left) -> Section:
     if not left.history:
         return Section("Learning curves", f"Not drawn: there is no {artifacts.HISTORY}.")
+    from alphard import run_figures
+
     best = left.metrics.get("best_epoch")
     kept = "best" if left.metrics.get("restore_best") else "last"
     words = f"Best was epoch {best}; the {kept} epoch's weights are kept." if best else ""
@@ -152,6 +156,8 @@ def _of_split(left: Left, split: str) -> Section | None:
     """Confusion matrix, calibration and ROC, and in words which of them cannot be drawn, and why."""
     if split == "test" and "test_accuracy" not in left.metrics:
         return None
+    from alphard import run_figures
+
     matrix, points = left.metrics.get(f"{split}_confusion_matrix"), _sound(left.points.get(split))
     drawings: list[Drawing] = []
     said: list[str] = []

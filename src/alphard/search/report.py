@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from rich.table import Table
 
-from alphard import tables
+from alphard import page, tables
 from alphard.search import results, winner
 from alphard.storage import Folder
 
@@ -54,6 +54,8 @@ def show(
     print(f"table: {folder / CSV}")
     if trials is None:
         print(f"report: alphard results {folder} draws it")
+    elif not page.drawable():
+        print(page.UNDRAWN)
     else:
         from alphard.search import study_page  # a second of imports
 
