@@ -74,6 +74,13 @@ def is_written(folder: Path) -> bool:
     return False
 
 
+def has_saved(folder: Path) -> bool:
+    """Whether a whole checkpoint lies in a run's folder."""
+    with contextlib.suppress(FileNotFoundError):  # a folder that is made and removed while we look
+        return any((folder / "checkpoints").glob("step-*.ckpt"))
+    return False
+
+
 def wait_for(what: Any, process: Any, seconds: float = 60) -> bool:
     """Whether it came true before the process ended."""
     until = time.monotonic() + seconds

@@ -169,5 +169,5 @@ def test_a_checkpoint_that_lacks_a_part_is_none(what: str, tmp_path: Path) -> No
 def test_a_run_whose_checkpoints_have_no_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/checkpoints").write_text("a file")
-    with pytest.raises(UserError, match="checkpoints cannot be written"):
+    with pytest.raises(UserError, match="checkpoints is a file, and checkpoints go there"):
         run_here(tmp_path / "out", "epochs=1")

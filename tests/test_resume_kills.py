@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import run_train
-from tests.killing import is_written, left_by, training, wait_for
+from tests.killing import has_saved, is_written, left_by, training, wait_for
 
 RUNS = 30
 SGD = ("optimizer=sgd", "learning_rate=0.05", "optimizer.momentum=0.9")
@@ -54,8 +54,8 @@ def test_thirty_runs_killed_at_random_moments_end_as_those_that_were_not(tmp_pat
         line = (*CONFIGS[number], "threads=1", f"output_dir={out}", OFTEN[run % len(OFTEN)])
         for _ in range(1 + (run % 3 == 0)):
             with training(tmp_path, *line) as process:
-                begun = "config.yaml" if run % 3 == 0 else "checkpoints/step-*.ckpt"
-                if wait_for(lambda begun=begun: [*out.glob(begun)], process):
+                begun = (out / "config.yaml").exists if run % 3 == 0 else partial(has_saved, out)
+                if wait_for(begun, process):
                     process.join(chance.uniform(0, 0.3 * took[number]))
                 if run % 3 == 1:
                     wait_for(partial(is_written, out), process)

@@ -18,13 +18,14 @@ from omegaconf import DictConfig, OmegaConf
 from alphard import artifacts, build, locking
 from alphard.checkpoint import Store
 from alphard.copies import made
+from alphard.errors import UserError
 from alphard.mlflow_store import Place
 from alphard.objective import Listener, Reporter
 from alphard.probe import Probe
 from alphard.progress import conclude
 from alphard.quiet import quiet
 from alphard.resume import Checkpoints, Resume
-from alphard.storage import Folder
+from alphard.storage import Folder, kind_of
 from alphard.training import Result, Training
 from alphard.types import Count, NonNegative, Positive, Seed, Whole
 
@@ -100,9 +101,12 @@ def run(
         reporter.must_be_heard()
         done = artifacts.finished(folder, config, overwrite)
         if done is None or artifacts.lacking(done, score_test, baselines):
-            for each in (folder, logs, checkpoints.store.folder if checkpoint_seconds is not None else None):
+            for each in (folder, logs, _checkpoint_dir(folder)):
                 if each:
                     each.must_be_writable()
+            kept = checkpoints.store.folder
+            if kept.local is not None and kind_of(kept.path, kept.at) not in (None, "folder"):
+                raise UserError(f"{kept.at}: {kept.path} is a file, and checkpoints go there; move it away")
             with locking.alone_in(folder):
                 done = artifacts.finished(folder, config, overwrite)  # another run may have ended meanwhile
                 if done is None:

@@ -431,14 +431,14 @@ def test_foreign_jobs_arguments_import_nothing(
 def test_trials_config_reads_nothing_of_this_machine(
     hostile: Hostile, alphard: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SECRETX", "0.0123456")
+    monkeypatch.setenv("SECRETX", "0.0770077")
     hostile.put()
     hostile.leave(1, learning_rate="${oc.env:SECRETX}")
     hostile.leave(2, patience="${epochs}")
     status, out, err = alphard("results", hostile.base.path)
     assert (status, err) == (0, "")
-    assert "0123456" not in out
-    assert b"0123456" not in b"".join(path.read_bytes() for path in Path("studies").rglob("*") if path.is_file())
+    assert "0770077" not in out
+    assert b"0770077" not in b"".join(path.read_bytes() for path in Path("studies").rglob("*") if path.is_file())
     table = results.table(next(Path("studies").iterdir())).set_index("trial")
     assert dict(table["state"]) == {0: "failed", 1: "complete"}
     assert table["error"][0].startswith("config.yaml: learning_rate: is a reference; ")
