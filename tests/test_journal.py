@@ -51,6 +51,59 @@ def test_another_process_sees_a_torn_line_as_nothing_until_it_is_mended(path):
     assert list(reader.read_logs(20)) == [{"op": 99}]
 
 
+def test_what_is_held_is_read_at_once_here_and_elsewhere_in_one_piece(path):
+    one, other = Journal(path), Journal(path)
+    with one.held():
+        one.append_logs([{"op": 20}])
+        with one.held():
+            one.append_logs([{"op": 21}, {"op": 22}])
+        assert list(one.read_logs(0)) == [*LOGS, {"op": 20}, {"op": 21}, {"op": 22}]
+        assert list(one.read_logs(22)) == [{"op": 22}]
+        assert list(one.read_logs(23)) == []
+        assert list(other.read_logs(0)) == LOGS
+    assert list(other.read_logs(20)) == [{"op": 20}, {"op": 21}, {"op": 22}]
+    other.append_logs([{"op": 23}])
+    assert list(one.read_logs(21)) == [{"op": 21}, {"op": 22}, {"op": 23}]
+
+
+def test_what_another_appended_before_a_hold_comes_before_what_is_held(path):
+    one, other = Journal(path), Journal(path)
+    assert list(one.read_logs(0)) == LOGS
+    other.append_logs([{"op": 20}])
+    with one.held():
+        one.append_logs([{"op": 21}])
+        assert list(one.read_logs(20)) == [{"op": 20}, {"op": 21}]
+        assert list(one.read_logs(21)) == [{"op": 21}]
+    assert list(Journal(path).read_logs(0)) == [*LOGS, {"op": 20}, {"op": 21}]
+
+
+def test_what_was_held_is_written_though_an_error_ends_it(path):
+    one = Journal(path)
+
+    def fail() -> None:
+        with one.held():
+            one.append_logs([{"op": 20}])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert list(Journal(path).read_logs(0)) == [*LOGS, {"op": 20}]
+
+
+def test_a_process_killed_while_it_holds_has_written_nothing_and_holds_no_longer(path):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom alphard.search.journal import Journal\n"
+        "one = Journal(Path(sys.argv[1]))\nwith one.held():\n"
+        "    one.append_logs([{'op': 99}])\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        holder.kill()
+        holder.wait()
+    Journal(path).append_logs([{"op": 20}])
+    assert list(Journal(path).read_logs(0)) == [*LOGS, {"op": 20}]
+
+
 def test_a_lock_ends_with_its_process(path):
     code = "import fcntl,sys,time; f=open(sys.argv[1]); fcntl.flock(f,2); print('held',flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE) as holder:

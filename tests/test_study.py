@@ -1,5 +1,6 @@
 """A study without training: its trials are exact in number, come back as they were, and belong to one process each."""
 
+import itertools
 import json
 import os
 import signal
@@ -42,6 +43,10 @@ def study_in(folder: Path, space=SPACE, fingerprint=None, warm=(), **settings) -
     study = Study(folder, made, space, fingerprint or {"a": 1}, epochs=10, warm=warm)
     opened.append(study)
     return study
+
+
+def packs_in(folder: Path, **settings) -> Study:
+    return study_in(folder, **({"engine": "packed"} | settings))
 
 
 def value(chosen: dict) -> float:
@@ -275,6 +280,82 @@ def test_known_trials_have_no_number_here(tmp_path):
     assert study.left() == 0
     best = study.best()
     assert study.number(best) in (0, 1, 2)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "qmc", "tpe"])
+def test_many_that_are_taken_together_are_those_taken_one_by_one(tmp_path, algorithm):
+    one, many = (study_in(tmp_path / name, algorithm=algorithm, trials=20) for name in ("one", "many"))
+    single = [trial for _ in range(20) if (trial := one.take())]
+    together = many.take_many(7) + many.take_many(100)
+    assert [(t.number, t.chosen) for t in together] == [(t.number, t.chosen) for t in single]
+    assert many.take_many(5) == []
+    many.close()
+    killed = study_in(tmp_path / "many", algorithm=algorithm, trials=20)
+    killed.recover()
+    again = killed.take_many(20)
+    assert [(t.number, t.chosen, t.begun) for t in again] == [(t.number, t.chosen, True) for t in single]
+    assert not any(trial.begun for trial in together)
+
+
+def test_a_learning_sampler_has_the_pending_ones_in_mind(tmp_path):
+    """Constant liar: without it, tpe chooses nearly the same again and again until a value is known."""
+    study = packs_in(tmp_path / "s", algorithm="tpe", trials=60)
+    for trial in study.take_many(20):
+        study.tell(trial, TrialState.COMPLETE, -abs(trial.chosen["x"] - 0.5), {})
+    pending = sorted(trial.chosen["x"] for trial in study.take_many(30))
+    apart = [b - a for a, b in itertools.pairwise(pending)]
+    assert max(pending) - min(pending) > 0.3
+    assert sum(gap < 1e-3 for gap in apart) < 10
+
+
+@pytest.mark.parametrize("url", [None, "sqlite:///{}/study.db"])
+def test_asha_judges_those_that_report_together_with_all_of_them_known(tmp_path, url):
+    """Whatever their order, about one in `reduction` goes on, and it is the best ones."""
+    pruner = Pruner(kind="asha", grace_epochs=2, reduction=3)
+    storage = url and url.format(tmp_path)
+    study = packs_in(tmp_path / "s", pruner=pruner, trials=30, storage=storage)
+    trials = study.take_many(30)
+    values = {trial.number: (7 * trial.number % 30) / 30 for trial in trials}
+    assert study.report_many([(trial, 1, values[trial.number]) for trial in trials]) == set()
+    ended = study.report_many([(trial, 2, values[trial.number]) for trial in trials])
+    going_on = sorted(values[number] for number in set(values) - ended)
+    assert len(going_on) in (10, 11)
+    assert going_on == sorted(values.values())[-len(going_on) :]
+    # A process that takes these over, and hears the same once more, judges no one twice.
+    again = [(trial, 2, values[trial.number]) for trial in trials if trial.number not in ended]
+    assert study.report_many(again) == set()
+
+
+def test_reports_together_end_those_that_reports_one_by_one_end(tmp_path):
+    pruner = Pruner(kind="median", grace_epochs=1)
+    ended = []
+    for name in ("one", "many"):
+        study = packs_in(tmp_path / name, pruner=pruner)
+        for trial in study.take_many(5):
+            for step in (1, 2, 3):
+                study.report(trial, step, trial.number / 10 + step / 100)
+            study.tell(trial, TrialState.COMPLETE, 1.0, {})
+        rest = [(trial, 2, trial.number / 30) for trial in study.take_many(7)]
+        if name == "one":
+            ended.append({report[0].number for report in rest if study.report(*report)})
+        else:
+            ended.append(study.report_many(rest))
+    assert ended[0] == ended[1]
+    assert 0 < len(ended[0]) < 7
+
+
+def test_a_bulk_is_written_in_one_piece(tmp_path):
+    study = packs_in(tmp_path / "s", trials=30)
+    trials = study.take_many(30)
+    before = (tmp_path / "s/journal.log").read_bytes()
+    with study.bulk():
+        study.report_many([(trial, 1, 0.5) for trial in trials])
+        for trial in trials:
+            study.tell(trial, TrialState.COMPLETE, 0.5, {"seconds": 1.0})
+        assert study.left() == 0
+        assert (tmp_path / "s/journal.log").read_bytes() == before
+    other = packs_in(tmp_path / "s", trials=30)
+    assert other.left() == 0
 
 
 @pytest.mark.parametrize("url", [None, "sqlite:///{}/study.db"])

@@ -17,7 +17,7 @@ from alphard.errors import UserError
 from alphard.own_values import OwnValues
 from alphard.search.checking import place
 from alphard.search.configs import Configs, existing
-from alphard.search.settings import Settings
+from alphard.search.settings import Pack, Settings
 from alphard.search.space import Categorical, Continuous, Dimension, Integer, Space, parse, steps
 
 MOST = 1000  # values of a DISCRETE parameter, as the API's reference says
@@ -98,9 +98,14 @@ def study_spec(space: Space, settings: Settings, configs: Configs, said: Sequenc
 
 def ignored(settings: Settings) -> list[str]:
     """What only spends less and has no counterpart in a tuning job."""
-    said = {"initial": settings.initial, "warm_start": settings.warm_start}
-    names = [name for name, value in said.items() if value]
-    return [*names, "pruner"] if settings.pruner.kind != "none" else names
+    said = {
+        "initial": settings.initial,
+        "warm_start": settings.warm_start,
+        "pruner": settings.pruner.kind != "none",
+        "engine": settings.engine != "local",
+        "pack": settings.pack != Pack(),
+    }
+    return [name for name, value in said.items() if value]
 
 
 def _unsaid(settings: Settings) -> Iterator[str]:

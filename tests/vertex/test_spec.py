@@ -17,7 +17,7 @@ from alphard import arguments
 from alphard.errors import UserError
 from alphard.search import grammar
 from alphard.search.configs import Configs
-from alphard.search.settings import Pruner, Settings
+from alphard.search.settings import Pack, Pruner, Settings
 from alphard.search.space import Categorical, Space
 from tests.conftest import ROOT
 from vertex_ai import spec
@@ -234,4 +234,5 @@ def test_all_problems_at_once() -> None:
 def test_what_only_spends_less_is_ignored_by_name() -> None:
     said = Settings(objective="x", pruner=Pruner(kind="asha"), initial=[{"epochs": 3}], warm_start="studies/x")
     assert spec.ignored(said) == ["initial", "warm_start", "pruner"]
+    assert spec.ignored(Settings(objective="x", engine="packed", pack=Pack(size=8))) == ["engine", "pack"]
     assert spec.ignored(SEARCH) == []

@@ -1,5 +1,6 @@
 """Optuna's journal in one file: appended under flock, which ends with its process, and mended where it was torn."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -21,15 +22,12 @@ class Journal(BaseJournalBackend):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.starts = [0]  # the byte at which each line begins
+        self.pending: list[bytes] | None = None  # lines that wait for the end of `held`
         path.touch()
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """The whole lines from number `log_number_from` on; UserError where one is not JSON."""
-        with self.path.open("rb") as file:
-            file.seek(self.starts[log_number_from])
-            content = file.read()
-        lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
-        for number, line in enumerate(lines, log_number_from):
+        for number, line in enumerate(self._lines(log_number_from), log_number_from):
             if number + 1 == len(self.starts):
                 self.starts.append(self.starts[-1] + len(line))
             try:
@@ -39,14 +37,50 @@ class Journal(BaseJournalBackend):
                 raise UserError(f"search.storage: {where} is no line of a study's journal; restore the file") from None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append whole lines, and wait until the disk has them."""
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        """Append whole lines, and wait until the disk has them; inside `held`, they wait for its end."""
+        with self.held():
+            assert self.pending is not None, "held"
+            self.pending += [(json.dumps(log, separators=(",", ":")) + "\n").encode() for log in logs]
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep others from appending, and at the end append in one piece what was appended inside, come what may.
+
+        Until then this object alone reads it, and nobody if the process dies.
+        """
+        if self.pending is not None:
+            yield
+            return
         with self.path.open("r+b") as file:
             lock(file, "search.storage")
             _mend(file)
-            file.write(lines.encode())
-            file.flush()
-            os.fsync(file.fileno())
+            self.whole = self._count(file)
+            self.pending = []
+            try:
+                yield
+            finally:
+                lines, self.pending = b"".join(self.pending), None
+                if lines:
+                    file.write(lines)
+                    file.flush()
+                    os.fsync(file.fileno())
+
+    def _count(self, file: BinaryIO) -> int:
+        """How many whole lines the file has, which is mended."""
+        end = file.tell()
+        file.seek(self.starts[-1])
+        for line in file.read(end - self.starts[-1]).splitlines(keepends=True):
+            self.starts.append(self.starts[-1] + len(line))
+        return len(self.starts) - 1
+
+    def _lines(self, first: int) -> list[bytes]:
+        if self.pending is not None and first >= self.whole:
+            return self.pending[first - self.whole :]
+        with self.path.open("rb") as file:
+            file.seek(self.starts[first])
+            content = file.read()
+        lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+        return lines + (self.pending or [])
 
 
 def lock(file: BinaryIO, at: str, patience: float = PATIENCE) -> None:

@@ -88,15 +88,19 @@ class Progress:
             print(text, flush=True)
 
     def _table(self) -> Group:
-        table = Table("trial", "epoch", self.objective, "values")
-        for number, (trial, step, value) in sorted(self.running.items()):
-            table.add_row(str(number), f"{step}", "" if value is None else f"{value:.4f}", values(trial.chosen))
         done = sum(self.counts.values())
         states = ", ".join(f"{count} {SHOWN[state]}" for state, count in self.counts.items() if count)
         best = f"; best {self.best[1]:.6f} in trial {self.best[0]}" if self.best else ""
         return Group(
-            table, Text(f"{done} of {self.study.total} trials ({states or 'none yet'}){best}{self._left(done)}")
+            self._rows(),
+            Text(f"{done} of {self.study.total} trials ({states or 'none yet'}){best}{self._left(done)}"),
         )
+
+    def _rows(self) -> Table:
+        table = Table("trial", "epoch", self.objective, "values")
+        for number, (trial, step, value) in sorted(self.running.items()):
+            table.add_row(str(number), f"{step}", "" if value is None else f"{value:.4f}", values(trial.chosen))
+        return table
 
     def _left(self, done: int) -> str:
         new = done - self.before

@@ -47,9 +47,10 @@ class Worker:
     """One process, and the trial that it trains.
 
     device: its CUDA_VISIBLE_DEVICES; None leaves the environment's.
+    code:   the module of this package whose `main` it runs.
     """
 
-    def __init__(self, setup: Setup, device: str | None, threads: int) -> None:
+    def __init__(self, setup: Setup, device: str | None, threads: int, code: str = "worker") -> None:
         self.trial: Trial | None = None
         self.words = tempfile.TemporaryFile()  # noqa: SIM115  its stderr, kept while it lives
         environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
@@ -59,7 +60,7 @@ class Worker:
         with theirs:
             # In a session of its own, so that Ctrl-C in the terminal reaches the search alone.
             self.process = subprocess.Popen(  # noqa: S603  the command is ours
-                [sys.executable, "-P", "-c", "from alphard.search import worker; worker.main()", str(theirs.fileno())],
+                [sys.executable, "-P", "-c", f"from alphard.search import {code}; {code}.main()", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
                 env=environment,
@@ -91,6 +92,8 @@ class Worker:
 class Workers:
     """The workers of one study, at most one for each of `trials`; ended with the block."""
 
+    code = "worker"  # the module whose `main` each runs
+
     def __init__(self, setup: Setup, base: DictConfig, trials: int, runs: Tracked | None = None) -> None:
         self.setup, self.runs = setup, runs
         self.devices = _devices(base)
@@ -111,7 +114,7 @@ class Workers:
 
     def _worker(self, number: int) -> Worker:
         device = self.devices[number % len(self.devices)] if self.devices else None
-        return Worker(self.setup, device, self.threads)
+        return Worker(self.setup, device, self.threads, self.code)
 
     def probe(self) -> None:
         """Raise UserError with all that every trial would fail by; the first worker says it, the others warm up."""

@@ -50,7 +50,7 @@ def sampler(settings: Settings, space: Space, number: int, known: int = 0) -> Ba
                 group=True,
                 n_startup_trials=STARTUP,
                 n_ei_candidates=CANDIDATES,
-                constant_liar=settings.parallel > 1,
+                constant_liar=settings.parallel > 1 or settings.engine == "packed",
             )
         if settings.algorithm == "gp":
             return GPSampler(seed=seed, n_startup_trials=STARTUP)

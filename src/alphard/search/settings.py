@@ -9,6 +9,10 @@ from annotated_types import Ge
 from alphard import schema
 from alphard.types import Count, Positive, Seed, Whole
 
+# Suggestions that tpe, gp and cmaes make before the first of them is known: more cost quality, fewer cost speed.
+PENDING = 32
+LEARNING = ("tpe", "gp", "cmaes")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pruner:
@@ -25,11 +29,27 @@ class Pruner:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pack:
+    """How trials train as one stacked model, with engine=packed.
+
+    size:   trials of a pack at most, and with an algorithm that learns, trials under way at a time, of all packs; None
+        is what fits, as long as more make a trial cheaper, and PENDING with an algorithm that learns.
+    memory: GiB for the packs of all workers that share a device; None is half of what is free.
+    keep:   so many of the best trials have a folder of their own.
+    """
+
+    size: Annotated[int, Ge(2)] | None = None
+    memory: Positive | None = None
+    keep: Count = 10
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How a space is searched.
 
     trials:       of the study in all, over every time that its line is said.
-    parallel:     trials at a time, each in a process of its own.
+    parallel:     trials at a time, each in a process of its own; with engine=packed, processes, each with its packs.
+    engine:       packed trains trials that differ in values alone, and not in shape, as one stacked model.
     initial:      values of dimensions, tried first; the dimensions that one leaves out are chosen for it.
     warm_start:   another study's folder, whose finished trials count as known.
     seed:         the search's own randomness; a trial's is the config's `seed`.
@@ -43,9 +63,10 @@ class Settings:
     direction: Literal["maximize", "minimize"] = "maximize"
     trials: Count = 50
     parallel: Count = 1
-    engine: Literal["local"] = "local"
+    engine: Literal["local", "packed"] = "local"
     algorithm: Literal["tpe", "gp", "cmaes", "random", "grid", "qmc"] = "tpe"
     pruner: Pruner = field(default_factory=Pruner)
+    pack: Pack = field(default_factory=Pack)
     initial: list[dict[str, Any]] = field(default_factory=list)
     warm_start: str | None = None
     seed: Seed = 0

@@ -1,5 +1,6 @@
 """A search space: typed dimensions.  grammar.py reads them from Hydra's grammar; no tuner is known here."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -164,6 +165,7 @@ def steps(dimension: Dimension) -> list[Any]:
     return [dimension.low + i * dimension.step for i in range(count + 1)]
 
 
+@functools.lru_cache(maxsize=4096)  # ANTLR takes a millisecond, and a search asks for few texts
 def parse(key: str, text: str) -> Override:
     """`key=text` as Hydra reads it; ValueError where it cannot."""
     try:

@@ -1,5 +1,6 @@
 """Where a study's trials are kept: a journal in its folder, or any storage of Optuna's by its URL."""
 
+import contextlib
 import re
 import weakref
 from pathlib import Path
@@ -14,12 +15,25 @@ JOURNAL = "journal.log"
 TABLES = 20  # more than Optuna makes in a database
 
 
+class InJournal(optuna.storages.JournalStorage):
+    """Optuna's storage in a journal of ours."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        super().__init__(journal)
+
+
+def in_bulk(storage: optuna.storages.BaseStorage) -> contextlib.AbstractContextManager[None]:
+    """Inside, what is written to a journal waits, to be written in one piece; a database is written to one by one."""
+    return storage.journal.held() if isinstance(storage, InJournal) else contextlib.nullcontext()
+
+
 def storage_of(folder: Path, url: str | None) -> optuna.storages.BaseStorage:
     """The study's storage; UserError where it cannot be opened."""
     try:
         if url is None:
             folder.mkdir(parents=True, exist_ok=True)
-            return optuna.storages.JournalStorage(Journal(folder / JOURNAL))
+            return InJournal(Journal(folder / JOURNAL))
         return _database(url)
     except UserError:
         raise

@@ -5,11 +5,13 @@ many processes take them, and a trial that was interrupted comes back under its 
 """
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,8 +21,9 @@ from alphard.search.journal import lock
 from alphard.search.owner import Owner
 from alphard.search.settings import Settings
 from alphard.search.space import Space
-from alphard.search.storages import storage_of
+from alphard.search.storages import in_bulk, storage_of
 
+HOLD = 1.0  # seconds for which other processes wait while many trials are taken
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -31,12 +34,14 @@ class Trial:
     number: from 0; its artifacts lie in trials/<number>.
     chosen: each dimension's value as the tuner says it, a choice by its text.
     deaths: how often its process died without a word.
+    begun:  whether another process has worked on it.
     """
 
     number: int
     chosen: dict[str, Any]
     deaths: int
     id: int
+    begun: bool = False
     reported: dict[int, float] = field(default_factory=dict)
 
 
@@ -83,23 +88,70 @@ class Study:
     def take(self) -> Trial | None:
         """The next waiting trial, with its values chosen from all results so far; None where none waits."""
         with self.alone():
-            waiting = next(iter(self.trials(TrialState.WAITING)), None)
-            if waiting is None:
-                return None
-            self.study.sampler = optuna_seam.sampler(self.settings, self.space, self.number(waiting), self.warm)
-            # First, so that on other machines, which this lock says nothing to, it never runs with nobody's name.
-            self.storage.set_trial_user_attr(waiting._trial_id, "owner", self.owner.name)
-            trial = self.study.ask()  # the one that has waited longest
-            if trial.number != waiting.number or trial.user_attrs.get("owner") != self.owner.name:
-                trial.set_user_attr("owner", self.owner.name)
-            if trial.number - self.warm >= self.total:  # another machine took the last one in between
-                self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-                return None
+            asked = self._ask()
+        return None if asked is None else self._chosen(*asked)
+
+    def take_many(self, most: int) -> list[Trial]:
+        """Up to `most` waiting trials, each with its values chosen with those in mind that were taken before it."""
+        found: list[Trial] = []
+        while len(found) < most:
+            until = time.monotonic() + HOLD
+            with self.alone(), self.bulk():
+                while len(found) < most and time.monotonic() < until:
+                    asked = self._ask()
+                    if asked is None:
+                        return found
+                    found.append(self._chosen(*asked))
+        return found
+
+    def bulk(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, what is recorded reaches a journal at the end, in one piece; inside `alone`, never around it."""
+        return in_bulk(self.storage)
+
+    def _ask(self) -> tuple[optuna.Trial, bool] | None:
+        """The trial that has waited longest, ours now, and whether it was another's before."""
+        waiting = next(iter(self.trials(TrialState.WAITING)), None)
+        if waiting is None:
+            return None
+        self.study.sampler = optuna_seam.sampler(self.settings, self.space, self.number(waiting), self.warm)
+        begun = "owner" in waiting.user_attrs
+        # First, so that on other machines, which this lock says nothing to, it never runs with nobody's name.
+        self.storage.set_trial_user_attr(waiting._trial_id, "owner", self.owner.name)
+        trial = self.study.ask()
+        if trial.number != waiting.number or trial.user_attrs.get("owner") != self.owner.name:
+            trial.set_user_attr("owner", self.owner.name)
+        if trial.number - self.warm >= self.total:  # another machine took the last one in between
+            self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            return None
+        return trial, begun
+
+    def _chosen(self, trial: optuna.Trial, begun: bool) -> Trial:
         chosen = optuna_seam.choose(trial, self.space)
-        return Trial(trial.number - self.warm, chosen, int(trial.user_attrs.get("deaths", 0)), trial._trial_id)
+        return Trial(trial.number - self.warm, chosen, int(trial.user_attrs.get("deaths", 0)), trial._trial_id, begun)
 
     def report(self, trial: Trial, step: int, value: float) -> bool:
         """Record a value; returns whether the trial should end here."""
+        now = self._record(trial, step, value)
+        return now is None or bool(self.study.pruner.prune(self.study, now))
+
+    def report_many(self, reports: Sequence[tuple[Trial, int, float]]) -> set[int]:
+        """Record values, one a trial, then judge each with all of them known; returns the numbers that should end."""
+        ended = set()
+        with self.bulk():
+            known = [(trial.number, self._record(trial, step, value)) for trial, step, value in reports]
+            judged = [(number, now) for number, now in known if now is not None]
+            for again in (False, True):
+                for number, now in judged:
+                    # asha notes a value at its rung when it judges it, so only the second time all are there.
+                    if again and self.storage.get_trial(now._trial_id).system_attrs == now.system_attrs:
+                        continue
+                    ended.discard(number)
+                    if self.study.pruner.prune(self.study, now):
+                        ended.add(number)
+        return ended | {number for number, now in known if now is None}
+
+    def _record(self, trial: Trial, step: int, value: float) -> FrozenTrial | None:
+        """Record a value; returns the trial as a pruner sees it, None for one that another machine has finished."""
         if not trial.reported:  # it may go on from a checkpoint: what came before that was told by another process
             known = self.storage.get_trial(trial.id).intermediate_values
             trial.reported |= {earlier: known[earlier] for earlier in sorted(known) if earlier < step}
@@ -107,10 +159,10 @@ class Study:
         try:
             self.storage.set_trial_intermediate_value(trial.id, step, value)
         except UpdateFinishedTrialError:  # another machine took this process for dead, and was faster
-            return True
+            return None
         now = self.storage.get_trial(trial.id)
         now.intermediate_values = dict(trial.reported)  # without the later steps of an interrupted attempt
-        return bool(self.study.pruner.prune(self.study, now))
+        return now
 
     def tell(self, trial: Trial, state: TrialState, value: float | None, about: Mapping[str, Any]) -> None:
         """Finish a trial: its value, and what else a table shows of it; one that another machine finished stands."""

@@ -3,6 +3,7 @@
 The imports are paid once.  It ends with the process that started it.
 """
 
+import contextlib
 import gc
 import os
 import select
@@ -11,7 +12,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -74,6 +75,24 @@ class Done:
 
 def main() -> None:
     """Train what the other end of the socket sends until it sends no more."""
+    with begun() as (parent, setup):
+
+        def listen(step: int, value: float) -> bool:
+            parent.send(Report(step, value))
+            return bool(parent.recv())
+
+        while True:
+            job: Job | Probe = parent.recv()
+            done = try_(setup, job, listen)
+            if isinstance(job, Job):
+                freeze()
+            if isinstance(job, Job) or job.whole:
+                parent.send(done)
+
+
+@contextlib.contextmanager
+def begun() -> Iterator[tuple[Connection, Setup]]:
+    """The process as a worker: the other end of its socket, and what it is told first."""
     with Connection(int(sys.argv[1])) as parent:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         setup: Setup = parent.recv()
@@ -81,29 +100,25 @@ def main() -> None:
 
         for name in WATCHED:  # a trial reports to the search alone
             os.environ.pop(name, None)
-        frozen = False
-        while True:
-            job: Job | Probe = parent.recv()
-            done = _try(setup, job, parent)
-            if isinstance(job, Job) and not frozen:
-                # What a first trial has loaded stays; looked through again and again it costs each trial 10 ms.
-                gc.collect()
-                gc.freeze()
-                frozen = True
-            if isinstance(job, Job) or job.whole:
-                parent.send(done)
+        yield parent, setup
 
 
-def _try(setup: Setup, job: Job | Probe, parent: Connection) -> Done:
+def freeze() -> None:
+    """What a first trial has loaded stays; looked through again and again it costs each trial 10 ms."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
+
+
+def try_(setup: Setup, job: Job | Probe, listen: Listener) -> Done:
     """Do the job, or say what was raised; only the process's own death says nothing."""
     from alphard.errors import Pruned
 
     began, steps = time.perf_counter(), [0]
 
-    def listen(step: int, value: float) -> bool:
+    def heard(step: int, value: float) -> bool:
         steps.append(step)
-        parent.send(Report(step, value))
-        return bool(parent.recv())
+        return listen(step, value)
 
     done = Done(None, False, None, {})
     try:
@@ -112,13 +127,13 @@ def _try(setup: Setup, job: Job | Probe, parent: Connection) -> Done:
                 _probe(setup, job)
             done.about["warnings"] = [str(each.message) for each in heard if each.category is UserWarning]
         else:
-            done.value, done.about = _train(setup, job, listen)
+            done.value, done.about = _train(setup, job, heard)
     except Pruned:
         done.pruned = True
     except Exception as error:  # whatever a user's own code and the libraries raise is this trial's alone
         if isinstance(job, Job) and not isinstance(error, UserError):
-            _write_down(setup.folder / "trials" / str(job.number))
-        done.error = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            write_down(setup.folder / "trials" / str(job.number))
+        done.error = said(error)
     done.about = {"stopped_epoch": steps[-1], "seconds": round(time.perf_counter() - began, 3)} | done.about
     return done
 
@@ -149,7 +164,12 @@ def _probe(setup: Setup, job: Probe) -> None:
     probe(config, job.threads, config.objective)
 
 
-def _write_down(home: Path) -> None:
+def said(error: Exception) -> str:
+    """An error as a table shows it."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
+def write_down(home: Path) -> None:
     """The error being handled, where the trial's own words are."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / "training.log").open("a", encoding="utf-8") as log:
