@@ -186,6 +186,12 @@ class Training:
         logged = scores.logged(self.model, self.data, judge)
         self.reporter.must_be_finite(logged)
         reports, curves = ({}, {}) if self.lean else scores.reports(self.model, self.data, judge, *self._opened)
+        return self._conclude(logged, reports | beaten, curves, stopped)
+
+    def _conclude(
+        self, logged: dict[str, float], more: dict[str, Any], curves: dict[str, Any], stopped: Interrupted | None
+    ) -> dict[str, Any]:
+        """Keep what the model logs with its weights, and `more`; returns the metrics."""
         about = scores.summary(self.config, self.data, self.history, self.best, logged)
         about |= {
             "logged": sorted(logged),
@@ -193,7 +199,7 @@ class Training:
             "stopped_by": str(stopped) if stopped else None,
             artifacts.DIGEST: resolved_sha256(self.config),
         }
-        metrics = self._keep(logged | about | reports | beaten, curves, stopped)
+        metrics = self._keep(logged | about | more, curves, stopped)
         conclude(metrics, self.folder, table=not self.lean)
         self.reporter.final(logged, len(self.history.rows))
         return metrics
