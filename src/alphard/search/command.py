@@ -24,7 +24,7 @@ from alphard.search.tracked import Tracked
 from alphard.search.warm import warm_trials
 from alphard.search.worker import Setup
 
-MAY_CHANGE = {"trials", "parallel", "max_failures", "time_budget", "storage", "folder"}
+MAY_CHANGE = {"trials", "parallel", "max_failures", "time_budget", "storage", "folder", "pack"}
 
 
 def search(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -54,7 +54,8 @@ def _search(this: Plan, overrides: Sequence[str], runs: Tracked) -> None:
                 study.close()
             return
     setup = Setup(this.configs, this.space, this.settings, this.folder)
-    with local.Workers(setup, this.base, study.left() if study else this.settings.trials, runs) as workers:
+    workers_of, shown_by = _engine(this.settings.engine)
+    with workers_of(setup, this.base, study.left() if study else this.settings.trials, runs) as workers:
         try:
             if study is None:
                 workers.probe()
@@ -64,7 +65,7 @@ def _search(this: Plan, overrides: Sequence[str], runs: Tracked) -> None:
             runs.open(study)
             budget = this.settings.time_budget
             until = None if budget is None else time.monotonic() + 60 * budget
-            with live.Progress(study) as view:
+            with shown_by(study) as view:
                 workers.search(study, view, lambda: until is None or time.monotonic() < until)
         except Interrupted:
             _say_again(study)
@@ -75,6 +76,15 @@ def _search(this: Plan, overrides: Sequence[str], runs: Tracked) -> None:
     if study.left():
         print(f"search.time_budget: {budget:g} minutes are spent")
         _say_again(study)
+
+
+def _engine(name: str) -> tuple[type[local.Workers], type[live.Progress]]:
+    """What trains the trials, and what shows how it goes."""
+    if name == "local":
+        return local.Workers, live.Progress
+    from alphard.search import pack_view, packed
+
+    return packed.Packs, pack_view.PackView
 
 
 def conclude(this: Plan) -> None:

@@ -1,0 +1,219 @@
+"""A process that trains a study's trials in packs, started by packed.py: an epoch of each pack in turn.
+
+No torch here before `main`, for the process that leads the search knows these words as well.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+from alphard.search.worker import Done, Job, Probe, Setup, begun, freeze, said, try_, write_down
+
+if TYPE_CHECKING:
+    from alphard.search.pool import Kind, Turn
+
+SCOUTS = 2  # trials that are taken before their kinds are known, and for those that pack with nothing
+
+
+@dataclass
+class Take:
+    """Trials to train; answered by Room.
+
+    begun: the numbers of those that another process has worked on.
+    name:  of this worker, and of nobody else's.
+    most:  trials of a pack, where fewer are wanted than fit.
+    """
+
+    jobs: list[Job]
+    begun: set[int]
+    name: str
+    most: int | None
+
+
+@dataclass
+class Room:
+    """So many trials would fill the packs, or keep the process from waiting."""
+
+    places: int
+
+
+@dataclass
+class Said:
+    """A line for the user, said once a search for each topic."""
+
+    topic: str
+    line: str
+
+
+@dataclass
+class Epoch:
+    """What the trials of a pack have reported, (number, step, value) each, and which of them have ended.
+
+    Answered by Verdict where a pruner may end one, or one has ended.
+    """
+
+    pack: str
+    reports: list[tuple[int, int, float]] = field(default_factory=list)
+    ended: dict[int, Done] = field(default_factory=dict)
+
+
+@dataclass
+class Verdict:
+    """Which trials end here, and which of those that have ended are among the best; the latter answered by Kept."""
+
+    end: set[int]
+    keep: set[int]
+
+
+@dataclass
+class Kept:
+    """The folders of a verdict's best are there."""
+
+
+@dataclass
+class Back:
+    """No trial may begin any more; answered by Unused."""
+
+
+@dataclass
+class Unused:
+    """The trials that had not begun."""
+
+    numbers: list[int]
+
+
+def main() -> None:
+    """Train what the other end of the socket sends until it sends no more."""
+    with begun() as (parent, setup):
+        Packing(setup, parent).serve()
+
+
+class Packing:
+    """The worker's side of the conversation."""
+
+    def __init__(self, setup: Setup, parent: Connection) -> None:
+        from alphard.search.pool import Pool
+
+        self.setup, self.parent = setup, parent
+        self.prunes = setup.settings.pruner.kind != "none"
+        self.pool = Pool(setup)
+        self.jobs: dict[int, Job] = {}
+        self.alone: deque[Job] = deque()  # trials that pack with nothing
+        self.spent = [0.0, 0.0]  # seconds in packs, and for those
+        self.unheard: deque[Any] = deque()
+        self.room = 0
+
+    def serve(self) -> None:
+        """Hear what there is, then train every pack for an epoch."""
+        while True:
+            while self.unheard or self.parent.poll(0 if self.pool.busy or self.alone else None):
+                self._hear(self.unheard.popleft() if self.unheard else self.parent.recv())
+            self._turn()
+            self._say_room()
+
+    def _hear(self, message: Take | Back | Probe) -> None:
+        if isinstance(message, Probe):
+            done = try_(self.setup, message, lambda *_: False)
+            if message.whole:
+                self.parent.send(done)
+        elif isinstance(message, Back):
+            numbers = [*self.pool.give_up(), *(job.number for job in self.alone)]
+            self.alone.clear()
+            self.parent.send(Unused(numbers))
+        else:
+            self.pool.begin(message.name, message.most)
+            lost = {job.number: done for job in message.jobs if (done := self._begin(job, message.begun)) is not None}
+            if lost:
+                self._answered(Epoch("", [], lost))
+            self.pool.fill()
+            self._say_room(again=not message.jobs)
+
+    def _begin(self, job: Job, begun: set[int]) -> Done | None:
+        """Let a trial wait for its place; returns how it ended where it cannot even begin."""
+        from alphard.packs.member import Unpackable
+
+        self.jobs[job.number] = job
+        try:
+            self.pool.add(job, begun)
+        except Unpackable as why:
+            self.alone.append(job)
+            at = f"{why.path}: " if getattr(why, "path", "") else ""
+            line = f"packs: {at}{why}; such trials, as trial {job.number}, train one at a time"
+            self.parent.send(Said("alone", line))
+        except Exception as error:  # whatever a user's own code and the libraries raise is this trial's alone
+            write_down(self.setup.folder / "trials" / str(job.number))
+            return Done(None, False, said(error), {"stopped_epoch": 0, "seconds": 0.0})
+        return None
+
+    def _turn(self) -> None:
+        began = time.perf_counter()
+        for turn in self._turns():
+            self._tell(turn)
+        now = time.perf_counter()
+        self.spent[0] += now - began
+        if self.alone and (not self.pool.busy or self.spent[1] <= self.spent[0]):
+            self._train_alone(self.alone.popleft())
+            self.spent[1] += time.perf_counter() - now
+        self.pool.save()
+
+    def _turns(self) -> Iterator["Turn"]:
+        for kind in [*self.pool.kinds.values()]:
+            self.pool.fill()
+            if (turn := self._epoch(kind)) is not None:
+                yield turn
+
+    def _epoch(self, kind: "Kind") -> "Turn | None":
+        turn = self.pool.epoch(kind)
+        if turn is not None and turn.said:
+            self.parent.send(Said("memory", turn.said))
+        self.alone += [self.jobs[number] for number in self.pool.alone]
+        self.pool.alone.clear()
+        return turn
+
+    def _tell(self, turn: "Turn") -> None:
+        """Say what an epoch brought, and do what the answer asks."""
+        verdict = self._answered(Epoch(turn.name, turn.reports, turn.ended))
+        freeze()
+        if verdict is None:
+            return
+        self.pool.leave(turn, verdict.end)
+        if verdict.keep:
+            for number in sorted(verdict.keep):
+                left = turn.left.get(number)
+                if left is not None:
+                    self.pool.keep(left)
+            self.parent.send(Kept())
+
+    def _answered(self, epoch: Epoch) -> Verdict | None:
+        self.parent.send(epoch)
+        for number in epoch.ended:
+            self.jobs.pop(number, None)
+        while epoch.ended or (epoch.reports and self.prunes):
+            answer = self.parent.recv()
+            if isinstance(answer, Verdict):
+                return answer
+            self.unheard.append(answer)
+        return None
+
+    def _train_alone(self, job: Job) -> None:
+        """As the local engine does."""
+
+        def listen(step: int, value: float) -> bool:
+            verdict = self._answered(Epoch("", [(job.number, step, value)]))
+            return verdict is not None and job.number in verdict.end
+
+        done = try_(self.setup, job, listen)
+        verdict = self._answered(Epoch("", [], {job.number: done}))
+        if verdict is not None and verdict.keep:
+            self.parent.send(Kept())
+
+    def _say_room(self, again: bool = False) -> None:
+        places = self.pool.places + SCOUTS
+        if again or places != self.room:
+            self.room = places
+            self.parent.send(Room(places))
+        if (line := self.pool.split()) is not None:
+            self.parent.send(Said("kinds", line))

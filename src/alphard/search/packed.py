@@ -1,0 +1,256 @@
+"""Trials in packs: as the local engine, with workers that each train hundreds of trials as stacked models."""
+
+import contextlib
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from typing import Any
+
+from optuna.trial import TrialState
+
+from alphard.errors import TrainingError
+from alphard.search import local
+from alphard.search.pack_view import PackView
+from alphard.search.pack_worker import Back, Epoch, Kept, Room, Said, Take, Unused, Verdict
+from alphard.search.settings import LEARNING, PENDING
+from alphard.search.study import Study, Trial
+from alphard.search.worker import Done, Job
+
+DEATHS = 3  # of a worker before a trial of its own has reported: then that trial has failed
+IN_A_ROW = 8  # deaths of workers without a trial that ends
+FOLDER = "packs"
+End = tuple[Trial, TrialState, float | None, dict[str, Any]]
+
+
+@dataclass
+class Side:
+    """What is known of a worker.
+
+    trials: that it has, by number.
+    heard:  the numbers of those that have reported to it.
+    ends:   that are told when the folders of the best are there.
+    """
+
+    name: str
+    places: int = 0
+    trials: dict[int, Trial] = field(default_factory=dict)
+    heard: set[int] = field(default_factory=set)
+    ends: list[End] = field(default_factory=list)
+
+
+class Packs(local.Workers):
+    """The workers of one study."""
+
+    code = "pack_worker"
+
+    def search(self, study: Study, view: local.View, may_begin: Callable[[], bool]) -> None:
+        """Train until no trial waits, or none may begin and none runs; TrainingError where too many failed."""
+        assert isinstance(view, PackView), "made beside this"
+        study.recover()  # what an earlier search left comes first
+        self.study, self.view, self.closed, self.deaths, self.most = study, view, False, 0, None
+        self.stale = self._stale()
+        self.sides = [self._side(number) for number in range(len(self.workers))]
+        try:
+            while self._busy_packs(may_begin()):
+                ready = wait([worker.connection for worker in self.workers], local.TICK)
+                for number, worker in enumerate(self.workers):
+                    if worker.connection in ready:
+                        self._hear_of_packs(number)
+                study.renew()
+                view.tick()
+        finally:
+            for worker, side in zip(self.workers, self.sides, strict=True):
+                if side.trials:
+                    worker.end()
+            with study.bulk():
+                for side in self.sides:
+                    for trial in side.trials.values():
+                        study.give_back(trial, trial.deaths)
+            if not study.left():
+                shutil.rmtree(self.setup.folder / FOLDER, ignore_errors=True)
+
+    def _side(self, number: int) -> Side:
+        side = Side(f"{self.study.owner.name}-{number}")
+        self.workers[number].send(Take([], set(), side.name, self.most))
+        return side
+
+    def _busy_packs(self, may_begin: bool) -> bool:
+        """Give trials to those that have places; whether anything is left to wait for."""
+        self.study.must_not_fail_more()
+        if may_begin:
+            for number in range(len(self.workers)):
+                self._give(number)
+        elif not self.closed:
+            self.closed = True
+            for worker in self.workers:
+                worker.send(Back())
+        self._remove_stale()
+        if any(side.trials for side in self.sides):
+            return True
+        # Other processes may still train; what they leave, if they die, is ours to do.
+        self.study.recover()
+        return may_begin and bool(self.study.left())
+
+    def _give(self, number: int) -> None:
+        side = self.sides[number]
+        wanted = side.places - len(side.trials)
+        if self.study.settings.algorithm in LEARNING:
+            pending = self.study.settings.pack.size or PENDING
+            wanted = min(wanted, pending - sum(len(each.trials) for each in self.sides))
+        if wanted <= 0:
+            return
+        # The last ones are shared: two workers with half of them are faster than one with all.
+        waiting = len(self.study.trials(TrialState.WAITING))
+        taken = self.study.take_many(min(wanted, math.ceil(waiting / len(self.workers))))
+        if not taken:
+            return
+        jobs = []
+        for trial in taken:
+            side.trials[trial.number] = trial
+            place = self.runs.place(trial.number, trial.chosen) if self.runs else None
+            jobs.append(Job(trial.number, trial.chosen, self.threads, place))
+        begun = {trial.number for trial in taken if trial.begun}
+        self.workers[number].send(Take(jobs, begun, side.name, self.most))
+
+    def _hear_of_packs(self, number: int) -> None:
+        side = self.sides[number]
+        try:
+            said = self.workers[number].connection.recv()
+        except (EOFError, OSError):
+            self._lost(number)
+            return
+        if isinstance(said, Room):
+            side.places = said.places
+        elif isinstance(said, Said):
+            self.view.say(said.topic, said.line)
+        elif isinstance(said, Unused):
+            with self.study.bulk():
+                for each in said.numbers:
+                    trial = side.trials.pop(each)
+                    self.study.give_back(trial, trial.deaths)
+        elif isinstance(said, Kept):
+            self._told(side, side.ends)
+            side.ends = []
+            self._keep_the_best()
+        else:
+            assert isinstance(said, Epoch), "a worker says nothing else"
+            self._epoch(number, said)
+
+    def _epoch(self, number: int, said: Epoch) -> None:
+        """Record an epoch, end what is hopeless or has ended, and say which of those are kept."""
+        side, worker = self.sides[number], self.workers[number]
+        side.heard |= {each for each, _, _ in said.reports}
+        asked = said.ended or (said.reports and self.study.settings.pruner.kind != "none")
+        with self.study.bulk():
+            stop = self.study.report_many([(side.trials[each], step, value) for each, step, value in said.reports])
+            ends = [_end(side.trials[each], done, each in stop) for each, done in said.ended.items()]
+            ends += [_stopped(side.trials[each]) for each in stop - set(said.ended) if said.pack]
+            keep = self._among_the_best(ends)
+            if not keep:
+                self._told(side, ends)
+                if said.ended and not said.pack:  # trained alone, it has a folder anyway
+                    self._keep_the_best()
+        if keep:
+            side.ends = ends
+        if asked:
+            worker.send(Verdict(stop, keep))
+        self.view.turned(number, said.pack, said.reports)
+
+    def _told(self, side: Side, ends: Iterable[End]) -> None:
+        ends = [*ends]
+        with self.study.bulk():
+            for trial, state, value, about in ends:
+                self.study.tell(trial, state, value, about)
+                side.trials.pop(trial.number)
+                side.heard.discard(trial.number)
+        if ends:
+            self.deaths = 0
+            self.view.all_ended(ends)
+
+    def _among_the_best(self, ends: Collection[End]) -> set[int]:
+        """Which of these trials belong to the best that have folders, together with those that are told."""
+        study = self.study
+        sign = 1 if study.settings.direction == "minimize" else -1
+        new = {trial.number: value for trial, state, value, _ in ends if state == TrialState.COMPLETE}
+        if not new:
+            return set()
+        known = {study.number(trial): trial.value for trial in study.trials(TrialState.COMPLETE)}
+        for side in self.sides:
+            known |= {trial.number: value for trial, state, value, _ in side.ends if state == TrialState.COMPLETE}
+        values = {number: value for number, value in (known | new).items() if value is not None}
+        ranked = sorted(values, key=lambda number: (sign * values[number], number))
+        return set(ranked[: study.settings.pack.keep]) & set(new)
+
+    def _keep_the_best(self) -> None:
+        """Remove the folders of trials that are no more among the best."""
+        study = self.study
+        sign = 1 if study.settings.direction == "minimize" else -1
+        done = [(sign * float(t.value or 0.0), study.number(t)) for t in study.trials(TrialState.COMPLETE)]
+        beaten = {number for _, number in sorted(done)[study.settings.pack.keep :]}
+        beaten |= {study.number(trial) for trial in study.trials(TrialState.PRUNED)}
+        for path in (self.setup.folder / "trials").glob("*"):
+            if path.name.isdigit() and int(path.name) in beaten:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _lost(self, number: int) -> None:
+        """A worker without a last word: its trials wait again, to be taken by a new one."""
+        worker, side = self.workers[number], self.sides[number]
+        how = worker.end()
+        self.deaths += 1
+        if self.deaths > IN_A_ROW:
+            raise TrainingError(f"search: workers end before any trial does, {how}")
+        if self.deaths > 1 and side.trials:  # the system may have ended it for its memory
+            self.most = max(2, len(side.trials) // 2)
+        ends: list[End] = []
+        with self.study.bulk():
+            for trial in [*side.trials.values()]:
+                quiet = trial.number not in side.heard
+                if quiet and trial.deaths + 1 >= DEATHS:
+                    error = f"its process ended {DEATHS} times before its first epoch did, the last time with {how}"
+                    ends.append((trial, TrialState.FAIL, None, {"error": error}))
+                else:
+                    self.study.give_back(trial, trial.deaths + quiet)
+        back = len(side.trials) - len(ends)
+        self._told(side, ends)
+        if back:
+            self.view.lost(back, how)
+        self.workers[number] = self._worker(number)
+        self.sides[number] = self._side(number)
+
+    def _stale(self) -> set[str]:
+        """The files of packs whose search is over."""
+        owners = self.study.study.user_attrs
+        names = {path.name for path in (self.setup.folder / FOLDER).glob("*.ckpt")}
+        named = {name: name.partition("-")[0] for name in names}
+        return {n for n, owner in named.items() if not self.study.owner.lives(owner, owners.get(f"owner {owner}"))}
+
+    def _remove_stale(self) -> None:
+        """They go when those that train have saved what they found in them."""
+        folder = self.setup.folder / FOLDER
+        having = [side.name for side in self.sides if side.trials]
+        if self.stale and having and all((folder / f"{name}.ckpt").exists() for name in having):
+            for name in self.stale:
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+            self.stale = set()
+
+
+def _end(trial: Trial, done: Done, stopped: bool) -> End:
+    """How a trial has ended, of which the pruner may have heard enough in its last epoch."""
+    about = done.about | ({"error": done.error} if done.error else {})
+    if done.pruned or stopped:
+        return trial, TrialState.PRUNED, trial.reported[max(trial.reported)] if trial.reported else None, about
+    return trial, TrialState.FAIL if done.error else TrialState.COMPLETE, done.value, about
+
+
+def _stopped(trial: Trial) -> End:
+    last = max(trial.reported)
+    return trial, TrialState.PRUNED, trial.reported[last], {"stopped_epoch": last}
+
+
+def counted(ends: Iterable[End]) -> Counter[TrialState]:
+    """How many ended in which way."""
+    return Counter(state for _, state, _, _ in ends)
