@@ -125,7 +125,10 @@ class Packing:
             self.parent.send(Unused(numbers))
         else:
             self.pool.begin(message.name, message.most)
-            lost = {job.number: done for job in message.jobs if (done := self._begin(job, message.begun)) is not None}
+            lost: dict[int, Done] = {}
+            for job in message.jobs:
+                if (failed := self._begin(job, message.begun)) is not None:
+                    lost[job.number] = failed
             if lost:
                 self._answered(Epoch("", [], lost))
             self.pool.fill()

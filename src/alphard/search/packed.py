@@ -50,7 +50,8 @@ class Packs(local.Workers):
         """Train until no trial waits, or none may begin and none runs; TrainingError where too many failed."""
         assert isinstance(view, PackView), "made beside this"
         study.recover()  # what an earlier search left comes first
-        self.study, self.view, self.closed, self.deaths, self.most = study, view, False, 0, None
+        self.study, self.view, self.closed, self.deaths = study, view, False, 0
+        self.most: int | None = None
         self.stale = self._stale()
         self.sides = [self._side(number) for number in range(len(self.workers))]
         try:

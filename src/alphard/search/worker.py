@@ -116,7 +116,7 @@ def try_(setup: Setup, job: Job | Probe, listen: Listener) -> Done:
 
     began, steps = time.perf_counter(), [0]
 
-    def heard(step: int, value: float) -> bool:
+    def hear(step: int, value: float) -> bool:
         steps.append(step)
         return listen(step, value)
 
@@ -127,7 +127,7 @@ def try_(setup: Setup, job: Job | Probe, listen: Listener) -> Done:
                 _probe(setup, job)
             done.about["warnings"] = [str(each.message) for each in heard if each.category is UserWarning]
         else:
-            done.value, done.about = _train(setup, job, heard)
+            done.value, done.about = _train(setup, job, hear)
     except Pruned:
         done.pruned = True
     except Exception as error:  # whatever a user's own code and the libraries raise is this trial's alone

@@ -1,0 +1,112 @@
+"""A search in packs that is killed at any moment ends, bitwise, as one that was not."""
+
+import json
+import os
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.test_search_kills import children, chosen_in, gone, start, table_of
+
+TRIALS, KILLS = 60, 12
+LINE = ("search=mlp", "search.engine=packed", f"search.trials={TRIALS}", "search.max_failures=0", "threads=1")
+LINE += ("search.algorithm=random", "search.initial=[]", "search.pack.keep=8", "search.parallel=2", "epochs=60")
+LINE += ("search.pruner.kind=none", "checkpoint_seconds=0.1", "batch_size=32", "model.net.hidden=[32],[16]")
+
+
+def folders_of(folder: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in (folder / "studies/mlp/trials").glob("*/model.pt")}
+
+
+@pytest.mark.more
+@pytest.mark.timeout(1200)
+def test_killed_at_any_moments_it_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    chance = random.Random(int(os.environ.get("ALPHARD_TEST_SEED", "0")))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    assert start(whole, LINE).wait(300) == 0, (whole / "out").read_text()
+    kills, process = 0, start(killed, LINE)
+    while kills < KILLS:
+        began = time.monotonic()
+        moment = chance.uniform(0, 4) if kills % 5 == 4 else chance.uniform(5, 9)  # most of them while it works
+        while process.poll() is None and time.monotonic() - began < moment:
+            time.sleep(0.01)
+        if process.poll() is not None:
+            break
+        workers = children(process.pid)
+        victims = chance.choice([[process.pid], workers[:1], [*workers, process.pid], [process.pid, *workers]])
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        kills += 1
+        if process.pid in victims:
+            process.wait()
+            until = time.monotonic() + 5
+            while not all(map(gone, workers)) and time.monotonic() < until:
+                time.sleep(0.01)
+            assert all(map(gone, workers)), "a worker outlives its parent"
+            process = start(killed, LINE)
+    assert process.wait(400) == 0, (killed / "out").read_text()
+    assert kills > 3, f"the search ended after {kills} kills"
+    assert table_of(killed) == table_of(whole)
+    assert [row["state"] for row in table_of(killed)] == ["complete"] * TRIALS
+    assert all(len(values) == 1 for values in chosen_in(killed / "studies/mlp/journal.log").values())
+    assert folders_of(killed) == folders_of(whole)
+    assert len(folders_of(whole)) == 8
+    assert not (killed / "studies/mlp/packs").exists()
+
+
+@pytest.mark.more
+def test_a_pack_that_is_killed_goes_on_from_where_it_was_and_is_pruned_as_it_would_have_been(tmp_path: Path) -> None:
+    line = (*LINE, "search.parallel=1", "search.trials=24", "search.pruner.kind=asha", "search.pruner.grace_epochs=5")
+    line += ("epochs=int(interval(40,80))",)
+    folders = tmp_path / "whole", tmp_path / "killed"
+    for folder in folders:
+        folder.mkdir()
+        study, kills = folder / "studies/mlp", 0
+        process = start(folder, line)
+        seen = 0
+        while folder.name == "killed" and kills < 3 and process.poll() is None:
+            time.sleep(0.05)
+            there = list(study.glob("packs/*.ckpt"))
+            told = steps_in(study / "journal.log")
+            if there and told > seen + 100:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                kills, seen = kills + 1, told
+                process = start(folder, line)
+        assert process.wait(300) == 0, (folder / "out").read_text()
+        assert kills == 3 * (folder.name == "killed")
+    whole, killed = folders
+    assert table_of(killed) == table_of(whole)
+    assert {row["state"] for row in table_of(killed)} == {"complete", "pruned"}
+    assert folders_of(killed) == folders_of(whole)
+    # It went on: it did not report everything again each time.
+    assert steps_in(killed / "studies/mlp/journal.log") < 1.7 * steps_in(whole / "studies/mlp/journal.log")
+
+
+def steps_in(journal: Path) -> int:
+    """How many values have been reported."""
+    return len(re.findall(r'"step":', journal.read_text())) if journal.exists() else 0
+
+
+@pytest.mark.more
+def test_ctrl_c_ends_at_once_and_the_same_line_goes_on(tmp_path: Path) -> None:
+    line = (*LINE, "search.trials=30", "search.parallel=1")
+    process = start(tmp_path, line)
+    until = time.monotonic() + 60
+    while steps_in(tmp_path / "studies/mlp/journal.log") < 60 and time.monotonic() < until:
+        time.sleep(0.05)
+    workers = children(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(15) == 130
+    assert "of 30 trials are finished; the same line goes on:" in (tmp_path / "out").read_text()
+    assert all(map(gone, workers))
+    states = [json.loads(text).get("state") for text in (tmp_path / "studies/mlp/journal.log").read_text().splitlines()]
+    assert 4 in states  # of Optuna, WAITING: what ran waits again
+    assert start(tmp_path, line).wait(200) == 0
+    assert [row["state"] for row in table_of(tmp_path)] == ["complete"] * 30
