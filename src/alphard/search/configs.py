@@ -34,9 +34,10 @@ class Configs:
     overrides: tuple[str, ...]
     groups: frozenset[str] = frozenset()
     _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, repr=False)
+    _lent: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_composed": {}}
+        return self.__dict__ | {"_composed": {}, "_lent": {}}
 
     def compose(self, *overrides: str, hydra: bool = False) -> DictConfig:
         """The config of the command line and `overrides`; raises what Hydra raises."""
@@ -51,13 +52,31 @@ class Configs:
 
         Raises what Hydra raises for an option that no group has, and OmegaConf for a key that is not there.
         """
-        choices = tuple(f"{key}={value}" for key, value in chosen.items() if key in self.groups)
+        choices = self._choices(chosen)
         if choices not in self._composed:
             self._composed[choices] = self.compose(*choices)
         config = copy.deepcopy(self._composed[choices])
-        for key, value in space.values({k: v for k, v in chosen.items() if k not in self.groups}).items():
+        for key, value in self._values(space, chosen).items():
             OmegaConf.update(config, key, value)  # merges a dict and replaces a list, as an override does
         return of_one_run(config)
+
+    def lent(self, space: Space, chosen: Mapping[str, Any]) -> DictConfig:
+        """What `trial` gives, good until the next call, which changes the same object: a copy takes longest."""
+        values = self._values(space, chosen)
+        if any(isinstance(value, dict) for value in values.values()):  # the next one would be merged into it
+            return self.trial(space, chosen)
+        alike = (*self._choices(chosen), *values)
+        if alike not in self._lent:
+            self._lent[alike] = self.trial(space, chosen)
+        for key, value in values.items():
+            OmegaConf.update(self._lent[alike], key, value)
+        return self._lent[alike]
+
+    def _choices(self, chosen: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(f"{key}={value}" for key, value in chosen.items() if key in self.groups)
+
+    def _values(self, space: Space, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        return space.values({key: value for key, value in chosen.items() if key not in self.groups})
 
     def own(self, dimension: Dimension) -> Any:
         """The config's own value of a dimension's key; ABSENT where there is none."""

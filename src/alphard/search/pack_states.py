@@ -17,6 +17,7 @@ from alphard.resume import SHARE
 from alphard.storage import Folder
 
 FOLDER, ENDING = "packs", ".ckpt"
+VERSION = str(torch.__version__)
 
 
 @dataclass
@@ -58,7 +59,7 @@ class States:
                 self.folder.remove(self.name)
             else:
                 members = {number: {"meant": saved.meant, "state": saved.state} for number, saved in states.items()}
-                self.folder.write(self.name, checkpoint.dumps({"version": torch.__version__, "members": members}))
+                self.folder.write(self.name, checkpoint.dumps({"version": VERSION, "members": members}))
         except TrainingError as error:
             print(f"{error}; tried again after the next epoch", flush=True)
         now = time.monotonic()
@@ -75,7 +76,7 @@ class States:
 def _read(path: Path) -> dict[int, Saved]:
     try:
         state = checkpoint.loads(path.read_bytes())
-        if state.get("version") != torch.__version__:
+        if state.get("version") != VERSION:
             raise ValueError(f"was written by torch {state.get('version')}")
         members: dict[int, Any] = state["members"]
         return {number: Saved(member["meant"], member["state"]) for number, member in members.items()}

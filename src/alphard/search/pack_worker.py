@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from alphard.search.worker import Done, Job, Probe, Setup, begun, freeze, said, try_, write_down
 
 if TYPE_CHECKING:
-    from alphard.search.pool import Kind, Turn
+    from alphard.search.pool import Turn
 
 SCOUTS = 2  # trials that are taken before their kinds are known, and for those that pack with nothing
 
@@ -144,7 +144,7 @@ class Packing:
         except Unpackable as why:
             self.alone.append(job)
             at = f"{why.path}: " if getattr(why, "path", "") else ""
-            line = f"packs: {at}{why}; such trials, as trial {job.number}, train one at a time"
+            line = f"packs: {at}{why}; trials like {job.number} train one at a time"
             self.parent.send(Said("alone", line))
         except Exception as error:  # whatever a user's own code and the libraries raise is this trial's alone
             write_down(self.setup.folder / "trials" / str(job.number))
@@ -163,18 +163,21 @@ class Packing:
         self.pool.save()
 
     def _turns(self) -> Iterator["Turn"]:
+        """An epoch of each pack, free places filled before."""
         for kind in [*self.pool.kinds.values()]:
             self.pool.fill()
-            if (turn := self._epoch(kind)) is not None:
+            turn = self.pool.epoch(kind)
+            self._take_over()
+            if turn is not None:
                 yield turn
 
-    def _epoch(self, kind: "Kind") -> "Turn | None":
-        turn = self.pool.epoch(kind)
-        if turn is not None and turn.said:
-            self.parent.send(Said("memory", turn.said))
+    def _take_over(self) -> None:
+        """The trials for which no pack is small enough."""
+        if self.pool.said:
+            self.parent.send(Said(self.pool.said, self.pool.said))
+            self.pool.said = ""
         self.alone += [self.jobs[number] for number in self.pool.alone]
         self.pool.alone.clear()
-        return turn
 
     def _tell(self, turn: "Turn") -> None:
         """Say what an epoch brought, and do what the answer asks."""

@@ -1,10 +1,11 @@
 """A worker's packs: trials grouped by what cannot be stacked, each group a pack and a queue."""
 
+import functools
 import gc
 import json
 import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,9 +24,11 @@ from alphard.search.device_memory import device_of, free
 from alphard.search.pack_states import Saved, States
 from alphard.search.settings import LEARNING, PENDING
 from alphard.search.space import Categorical, Continuous, Dimension
-from alphard.search.worker import Done, Job, Setup
+from alphard.search.worker import Done, Job, Setup, said
 
 GIB = 1 << 30
+MEMORY = "out of memory"
+TRIES = 4  # to find trials faster together than one by one
 FEWEST = 2  # trials of a pack: one alone would be another arithmetic
 EXPECTED = 2.0  # trials of a kind in the whole study; with fewer there is nothing to pack
 
@@ -49,6 +52,7 @@ class Kind:
     """
 
     data: TableData
+    device: torch.device
     parts: dict[str, str]
     most: int
     size: int
@@ -59,14 +63,13 @@ class Kind:
 
 @dataclass
 class Turn:
-    """What an epoch of a pack brought.  said: what the user should know."""
+    """What an epoch of a pack brought; nothing where the memory was too small."""
 
     kind: Kind
     name: str
     reports: list[tuple[int, int, float]] = field(default_factory=list)
     ended: dict[int, Done] = field(default_factory=dict)
     left: dict[int, tuple[Entry, Left]] = field(default_factory=dict)
-    said: str = ""
 
 
 class Pool:
@@ -79,7 +82,10 @@ class Pool:
         self.states: States | None = None
         self.found: dict[int, Saved] = {}
         self.cap = self.settings.pack.size or (PENDING if self.settings.algorithm in LEARNING else None)
+        self.refused: dict[str, Unpackable] = {}
         self.alone: list[int] = []  # trials for which even the smallest pack is too large, until somebody takes them
+        self.budget = 0  # bytes for the packs of this worker, when the first is made
+        self.said = ""  # what the user should know, until somebody takes it
         self.told = False
 
     @property
@@ -112,16 +118,23 @@ class Pool:
         Raises Unpackable, and what a single run would be refused for.
         """
         torch.set_num_threads(job.threads)
-        config = self.setup.configs.trial(self.setup.space, job.chosen)
+        config = self.setup.configs.lent(self.setup.space, job.chosen)
         if self.states is None:
             self.states = States(self.setup.folder, self.name, config.get("checkpoint_seconds"))
         if job.number in begun and job.number not in self.found:
             self.look(begun, config)
         key, data = self._data(config)
         member = member_of(job.number, config, data)
-        kind = self.kinds.get(f"{key}\n{member.kind}")
-        if kind is None:
-            kind = self.kinds[f"{key}\n{member.kind}"] = self._kind(member, data, device_of(config))
+        key = f"{key}\n{member.kind}"
+        if key in self.refused:
+            raise self.refused[key]
+        if key not in self.kinds:
+            try:
+                self.kinds[key] = self._kind(member, data, device_of(config))
+            except Unpackable as why:
+                self.refused[key] = why
+                raise
+        kind = self.kinds[key]
         meant = json.dumps([job.chosen, kept.digest(data.splits)], sort_keys=True, default=str)
         saved = self.found.pop(job.number, None)
         kind.waiting.append(Entry(job, member, meant, saved if saved and saved.meant == meant else None))
@@ -135,7 +148,9 @@ class Pool:
         if key not in self.tables:
             data = build.data_of(config, shared=True)
             if not isinstance(data, TableData):
-                raise Unpackable(f"{type(data).__name__} is no alphard.data.TableData, whose rows a pack shares")
+                raise Unpackable(
+                    f"{type(data).__name__} is no alphard.data.TableData, whose rows a pack shares", "data"
+                )
             self.tables[key] = data
         return key, self.tables[key]
 
@@ -145,19 +160,20 @@ class Pool:
         expected = self.settings.trials / math.prod(map(_values, split))
         if expected < EXPECTED:
             names = ", ".join(d.key for d in split)
-            raise Unpackable(f"{names} make almost each of {self.settings.trials} trials a shape of its own")
-        budget = self._budget(device)
-        most = memory.size(member, data, device, budget)
+            raise Unpackable(f"makes almost each of {self.settings.trials} trials a shape of its own", names)
+        if not self.budget:
+            given = self.settings.pack.memory
+            self.budget = int((given * GIB if given is not None else free(device) / 2) / self.settings.parallel)
+        size = memory.needed(member, data, device)
+        if self.budget < FEWEST * size:
+            why = f"a trial takes {size / GIB:.2g} GiB of a worker's {self.budget / GIB:.2g}, and no two fit"
+            raise Unpackable(why, "search.pack.memory")
+        # A busy machine measures badly, and whether trials pack decides their last bits.
+        tries = (memory.size(member, data, device, self.budget) for _ in range(TRIES))
+        most = next((found for found in tries if found >= FEWEST), 1)
         if most < FEWEST:
-            raise Unpackable(
-                f"two trials need more than {budget / GIB:.3g} GiB, or are no faster together than one by one"
-            )
-        return Kind(data, member.parts, min(most, self.cap or most), memory.needed(member, data, device))
-
-    def _budget(self, device: torch.device) -> int:
-        """Bytes for the packs of this worker."""
-        given = self.settings.pack.memory
-        return int((given * GIB if given is not None else free(device) / 2) / self.settings.parallel)
+            raise Unpackable("steps of its size are no faster together than one by one", "batch_size")
+        return Kind(data, device, member.parts, min(most, self.cap or most), size)
 
     def give_up(self) -> list[int]:
         """The trials that have no place yet, which are forgotten here."""
@@ -170,40 +186,37 @@ class Pool:
         """Give free places to those that wait, as long as there is memory."""
         for kind in self.kinds.values():
             while kind.waiting and len(kind.live) < kind.most and self._fits(kind):
-                if kind.pack is None:
-                    kind.pack = Pack(kind.data, device_of(kind.waiting[0].member.config), kind.most)
                 entry = kind.waiting.popleft()
-                kind.pack.join(entry.member, entry.saved.state if entry.saved else None)
                 kind.live[entry.job.number] = entry
-                entry.saved = None
+                if why := _tried(functools.partial(self._join, kind, entry)):
+                    self._undo(kind, why)
+
+    def _join(self, kind: Kind, entry: Entry) -> None:
+        if kind.pack is None:
+            kind.pack = Pack(kind.data, kind.device, kind.most)
+        kind.pack.join(entry.member, entry.saved.state if entry.saved else None)
+        entry.saved = None
 
     def _fits(self, kind: Kind) -> bool:
         """Whether one more is within the budget; a pack that begins needs room for two, and the first always has it."""
         used = sum(other.size * len(other.live) for other in self.kinds.values())
-        device = device_of((kind.waiting[0]).member.config)
         more = kind.size * (1 if kind.live else FEWEST)
-        return not any(other.live for other in self.kinds.values()) or used + more <= self._whole(device)
-
-    def _whole(self, device: torch.device) -> int:
-        if not hasattr(self, "whole"):
-            self.whole = self._budget(device)
-        return self.whole
+        return not any(other.live for other in self.kinds.values()) or used + more <= self.budget
 
     def epoch(self, kind: Kind) -> Turn | None:
         """Train a pack for an epoch; None where it has no trial.  Out of memory, it goes on with half as many."""
         if not kind.live:
             return None
-        assert kind.pack is not None, "live trials have one"
-        turn = Turn(kind, self.named(kind))
-        try:
-            values = kind.pack.epoch()
-        except memory.OUT_OF_MEMORY as error:
-            if not memory.is_out_of_memory(error):
-                raise
-            values = None
-        if values is None:  # here, for while the error is handled its frames hold the pack's tensors
-            self._halve(kind, turn)
+        turn, values = Turn(kind, self.named(kind)), {}
+
+        def train() -> None:
+            assert kind.pack is not None, "live trials have one"
+            values.update(kind.pack.epoch())
+
+        if why := _tried(train):
+            self._undo(kind, why)
             return turn
+        assert kind.pack is not None, "it has just trained"
         turn.reports = [(number, _step(kind.live[number].member), value) for number, value in values.items()]
         rows = {"val_rows": len(kind.data.splits.validation)}
         failed = dict(kind.pack.failed)
@@ -233,7 +246,7 @@ class Pool:
         """Leave a trial's folder."""
         entry, one = left
         home = str(self.setup.folder / "trials" / str(entry.job.number))
-        config = entry.member.config.copy()
+        config = self.setup.configs.trial(self.setup.space, entry.job.chosen)
         keep(config, home, one.weights, entry.member.history, one.best_epoch, one.metrics)
 
     def save(self) -> None:
@@ -263,27 +276,30 @@ class Pool:
         paths = dict.fromkeys(path for kind in self.kinds.values() for path in kind.parts)
         return [path for path in paths if len({kind.parts.get(path) for kind in self.kinds.values()}) > 1]
 
-    def _halve(self, kind: Kind, turn: Turn) -> None:
-        """Build a pack's trials anew, to go on from their last states in packs of half the size."""
+    def _undo(self, kind: Kind, why: str) -> None:
+        """Let a pack's trials go on from their last states: in packs of half the size, or where that is no help, alone.
+
+        why: what the pack raised, MEMORY where it was that.
+        """
         before, entries = len(kind.live), [*kind.live.values()]
         kind.pack, kind.live = None, {}
         gc.collect()
-        if torch.cuda.is_available():
+        if kind.device.type == "cuda":
             torch.cuda.empty_cache()
-        turn.said = f"search.pack: {before} trials are more than the memory takes; "
-        if before <= FEWEST:
+        if why != MEMORY or before <= FEWEST:
             self.alone += [entry.job.number for entry in (*entries, *kind.waiting)]
             kind.waiting.clear()
-            turn.said += "such trials train one at a time"
+            self.said = f"packs: {self.named(kind)}: {why}; such trials train one at a time"
             return
         kind.most = max(FEWEST, before // 2)
-        turn.said += f"it goes on with {kind.most}"
+        self.said = f"packs: {before} trials: {why}; the pack goes on with {kind.most}"
         assert self.states is not None, "made with the first trial"
         found = self.states.find({entry.job.number for entry in entries})
         for entry in reversed(entries):
-            saved = found.get(entry.job.number)
+            saved = entry.saved or found.get(entry.job.number)
             entry.saved = saved if saved and saved.meant == entry.meant else None
-            entry.member = member_of(entry.job.number, entry.member.config, kind.data)
+            config = self.setup.configs.lent(self.setup.space, entry.job.chosen)
+            entry.member = member_of(entry.job.number, config, kind.data)
             kind.waiting.appendleft(entry)
 
     def _close(self, kind: Kind) -> None:
@@ -294,6 +310,15 @@ class Pool:
         home = self.setup.folder / "trials" / str(entry.job.number)
         home.mkdir(parents=True, exist_ok=True)
         (home / LOG).write_text(f"error: {why}\n", encoding="utf-8")
+
+
+def _tried(act: Callable[[], None]) -> str:
+    """What was raised, as a clause; empty where nothing was.  Its frames, which hold a pack's tensors, are gone."""
+    try:
+        act()
+    except Exception as error:  # a user's own net raises what it likes
+        return MEMORY if memory.is_out_of_memory(error) else said(error)
+    return ""
 
 
 def _about(entry: Entry, left: Left | None) -> dict[str, Any]:

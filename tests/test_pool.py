@@ -1,0 +1,192 @@
+"""A worker's packs, without the processes around them: grouping, going on, memory that is too small."""
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alphard.packs.member import Unpackable
+from alphard.search.configs import Configs
+from alphard.search.plan import plan
+from alphard.search.pool import Pool
+from alphard.search.worker import Done, Job, Setup
+from tests.conftest import ROOT
+
+LINE = ("search=mlp", "search.engine=packed", "search.algorithm=random", "search.trials=64", "search.initial=[]")
+LINE += ("threads=1", "data.fraction=0.3", "epochs=4", "model.net.hidden=[16],[8]", "optimizer=adamw")
+GOOD = {"model.net.hidden": "[16]", "model.net.dropout": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def pool_in(folder: Path, *more: str, name: str = "one") -> Pool:
+    said = [*LINE, *more]
+    fixed = tuple(text for text in said if "," not in text.replace("[]", "") and "interval" not in text)
+    this = plan(Configs(str(ROOT / "configs"), "config", (), fixed).compose(hydra=True), said)
+    pool = Pool(Setup(this.configs, this.space, this.settings, folder))
+    pool.begin(name, None)
+    return pool
+
+
+def job(number: int, **more: Any) -> Job:
+    chosen = GOOD | {"learning_rate": 0.001 * (1 + number)} | {k.replace("__", "."): v for k, v in more.items()}
+    return Job(number, chosen, 1)
+
+
+def ended(pool: Pool, epochs: int = 4) -> dict[int, Done]:
+    """Train for some epochs; how those that ended did."""
+    done: dict[int, Done] = {}
+    for _ in range(epochs):
+        pool.fill()
+        for kind in [*pool.kinds.values()]:
+            turn = pool.epoch(kind)
+            done |= turn.ended if turn else {}
+    return done
+
+
+def told(done: dict[int, Done]) -> dict[int, Any]:
+    return {n: (d.value, d.error, {k: v for k, v in d.about.items() if k != "seconds"}) for n, d in done.items()}
+
+
+def test_trials_of_different_shapes_go_into_different_packs(tmp_path: Path) -> None:
+    pool = pool_in(tmp_path, "epochs=int(interval(2,4))")
+    for number in range(6):
+        pool.add(job(number, model__net__hidden="[16]" if number % 2 else "[8]", epochs=2 + number % 3), set())
+    pool.fill()
+    assert sorted(sorted(kind.live) for kind in pool.kinds.values()) == [[0, 2, 4], [1, 3, 5]]
+    assert "model.net.hidden" in str(pool.split())
+    assert pool.split() is None  # said once
+    assert {pool.named(kind).split("  ")[0] for kind in pool.kinds.values()} >= {"model.net.hidden=[8]"}
+    assert {n: d.about["stopped_epoch"] for n, d in ended(pool).items()} == {n: 2 + n % 3 for n in range(6)}
+    assert not pool.busy
+
+
+def test_what_diverges_leaves_alone_and_its_log_says_why(tmp_path: Path) -> None:
+    calm, wild = pool_in(tmp_path / "calm"), pool_in(tmp_path / "wild")
+    for number in range(4):
+        calm.add(job(number), set())
+        wild.add(job(number), set())
+    wild.add(job(9, learning_rate=1e30), set())
+    quiet, loud = ended(calm), ended(wild)
+    failed = loud.pop(9)
+    assert "training diverged" in str(failed.error)
+    assert "training diverged" in (tmp_path / "wild/trials/9/training.log").read_text()
+    assert told(loud) == told(quiet)
+    assert sorted(quiet) == [0, 1, 2, 3]
+
+
+def test_a_pack_goes_on_from_what_another_process_saved_bitwise(tmp_path: Path) -> None:
+    whole = pool_in(tmp_path / "whole", "checkpoint_seconds=0")
+    for number in range(5):
+        whole.add(job(number), set())
+    expected = told(ended(whole))
+    first = pool_in(tmp_path / "study", "checkpoint_seconds=0", name="first")
+    for number in range(5):
+        first.add(job(number), set())
+    ended(first, epochs=2)
+    first.save()
+    assert (tmp_path / "study/packs/first.ckpt").exists()
+    then = pool_in(tmp_path / "study", "checkpoint_seconds=0", name="then")
+    for number in (4, 2, 1):  # another order, in a smaller pack, and one beside them that is new
+        then.add(job(number), {1, 2, 4})
+    then.add(job(7), {1, 2, 4})
+    then.fill()
+    assert {number: len(e.member.history) for kind in then.kinds.values() for number, e in kind.live.items()} == {
+        4: 2, 2: 2, 1: 2, 7: 0,
+    }  # fmt: skip
+    done = told(ended(then))
+    assert {number: done[number] for number in (1, 2, 4)} == {number: expected[number] for number in (1, 2, 4)}
+    then.save()
+    assert not (tmp_path / "study/packs/then.ckpt").exists()  # nothing is left to go on with
+
+
+def test_a_state_of_other_values_or_torn_is_not_gone_on_from(tmp_path: Path) -> None:
+    first = pool_in(tmp_path, "checkpoint_seconds=0", name="first")
+    first.add(job(0), set())
+    ended(first, epochs=1)
+    first.save()
+    other = pool_in(tmp_path, name="other")
+    other.add(job(0, learning_rate=0.5), {0})
+    other.fill()
+    assert [len(e.member.history) for kind in other.kinds.values() for e in kind.live.values()] == [0]
+    path = tmp_path / "packs/first.ckpt"
+    path.write_bytes(path.read_bytes()[:-100])
+    torn = pool_in(tmp_path, name="torn")
+    with pytest.warns(UserWarning, match=r"first\.ckpt is torn or corrupt: .*; its trials begin anew"):
+        torn.add(job(0), {0})
+    torn.fill()
+    assert [len(e.member.history) for kind in torn.kinds.values() for e in kind.live.values()] == [0]
+
+
+@pytest.mark.parametrize(
+    ("more", "chosen", "path", "said"),
+    [
+        (["+trainer.gradient_clip_val=1.0"], {}, "trainer.gradient_clip_val", "alone"),
+        (["logger=csv"], {}, "logger", "loggers"),
+        (["model.net.hidden=choice([3],[4],[5],[6],[7],[8])", "search.trials=11"], {"model__net__hidden": "[3]"}, "model.net.hidden", "a shape of its own"),
+        (["search.pack.memory=1e-6"], {}, "search.pack.memory", "no two fit"),
+    ],
+)  # fmt: skip
+def test_what_packs_with_nothing_says_why(tmp_path: Path, more: Any, chosen: Any, path: str, said: str) -> None:
+    pool = pool_in(tmp_path, *more)
+    for _ in range(2):
+        with pytest.raises(Unpackable, match=said) as why:
+            pool.add(job(0, **chosen), set())
+        assert why.value.path.startswith(path)
+    assert not pool.busy
+
+
+def test_out_of_memory_halves_a_pack_which_ends_as_one_with_room(tmp_path: Path) -> None:
+    """For real: no more memory may be mapped than the process has, until half of the trials are tried."""
+    roomy = pool_in(tmp_path / "roomy")
+    wide = {"model__net__hidden": "[16]"}
+    for number in range(6):
+        roomy.add(job(number, **wide), set())
+    expected = told(ended(roomy))
+    tight = pool_in(tmp_path / "tight")
+    for number in range(6):
+        tight.add(job(number, **wide), set())
+    tight.fill()
+    (kind,) = tight.kinds.values()
+    inner = kind.pack.epoch
+
+    def short_of_memory() -> dict[int, float]:
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), before[1]))
+        try:
+            torch.empty(1 << 28).fill_(0)  # what a larger step would ask of the allocator
+            return inner()
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+    kind.pack.epoch = short_of_memory
+    turn = tight.epoch(kind)
+    assert turn is not None
+    assert (turn.reports, turn.ended, kind.most) == ([], {}, 3)
+    assert "6 trials: out of memory; the pack goes on with 3" in tight.said
+    done = ended(tight, epochs=8)
+    assert told(done) == expected
+
+
+def test_what_a_users_net_raises_in_a_pack_lets_its_trials_train_alone(tmp_path: Path) -> None:
+    pool = pool_in(tmp_path)
+    for number in range(3):
+        pool.add(job(number), set())
+    pool.fill()
+    (kind,) = pool.kinds.values()
+    kind.pack.stack = None  # as broken as it gets
+    pool.epoch(kind)
+    assert sorted(pool.alone) == [0, 1, 2]
+    assert "such trials train one at a time" in pool.said
+    assert not pool.busy
