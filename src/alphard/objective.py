@@ -121,12 +121,8 @@ class Reporter(pl.Callback):
         self._must_be_logged(trainer)
         epoch = trainer.current_epoch + 1
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        for name in (self.objective, "validation_loss"):
-            if not math.isfinite(metrics.get(name, 0.0)):
-                raise TrainingError(
-                    f"{name}: {metrics[name]} in epoch {epoch}; training diverged.  A smaller learning_rate may help, "
-                    f"or trainer.gradient_clip_val"
-                )
+        if (why := diverged(metrics, self.objective, epoch)) is not None:
+            raise TrainingError(why)
         if not trainer.is_global_zero:
             return
         self.step = max(self.step + 1, epoch)
@@ -184,6 +180,15 @@ class Reporter(pl.Callback):
             near = nearest(name, logged) or "."
             said = f"{at}: the model logs no {name} at validation{near}"
             raise UserError(f"{said} It logs {', '.join(logged) or 'nothing'}")
+
+
+def diverged(metrics: Mapping[str, float], objective: str, epoch: int) -> str | None:
+    """Why a training ends whose objective or loss is no number; None for one that goes on."""
+    for name in (objective, "validation_loss"):
+        if not math.isfinite(metrics.get(name, 0.0)):
+            said = "training diverged.  A smaller learning_rate may help, or trainer.gradient_clip_val"
+            return f"{name}: {metrics[name]} in epoch {epoch}; {said}"
+    return None
 
 
 def say(metrics: Mapping[str, float | None], objective: str) -> None:

@@ -1,0 +1,77 @@
+"""Layers as a stacked model calls them.  Shapes: K trials, B rows, I and O features in and out.
+
+A member's own modules stay what they are; a copy of them, the pack's, has these forwards in their place.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+DIMS = tuple[int | None, ...]
+
+
+class _Linear(torch.autograd.Function):
+    """x Wᵀ + b.  Under vmap one baddbmm, where vmap's own rule makes a product and then a sum."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        raise AssertionError("only ever called under vmap")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+    @staticmethod
+    def vmap(info: Any, dims: DIMS, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, int]:
+        # One product a trial and never one over the columns of all, whose sums would depend on how many there are.
+        x, weight, bias = (
+            _stacked(each, dim, info.batch_size) for each, dim in zip((x, weight, bias), dims, strict=True)
+        )
+        rows = x.reshape(x.shape[0], -1, x.shape[-1])  # (K, B, I)
+        made = torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2))  # (K, B, O)
+        return made.view(*x.shape[:-1], made.shape[-1]), 0
+
+
+def _stacked(each: Tensor, dim: int | None, k: int) -> Tensor:
+    return each.expand(k, *each.shape) if dim is None else each.movedim(dim, 0)
+
+
+def _linear(module: nn.Linear, x: Tensor) -> Tensor:
+    made: Tensor = _Linear.apply(x, module.weight, module.bias)  # type: ignore[no-untyped-call]  # torch's own
+    return made
+
+
+def _silu(_: nn.SiLU, x: Tensor) -> Tensor:
+    # torch's own gives another last bit to what its vectorised loop leaves over, and so to some row of some trial.
+    return x / (1 + (-x).exp())
+
+
+def _dropout(module: Any, x: Tensor) -> Tensor:
+    """Zero where the noise is below the trial's p (Srivastava et al. 2014), as nn.Dropout scaled by 1/(1-p)."""
+    if not module.training:
+        return x
+    kept: Tensor = (module.noise >= module.p) * module.scale
+    return x * kept
+
+
+def dropouts(net: nn.Module) -> dict[str, nn.Dropout]:
+    """The net's, by name."""
+    return {name: module for name, module in net.named_modules() if type(module) is nn.Dropout}
+
+
+def replace(net: nn.Module) -> None:
+    """Give the pack's copy of a net the forwards above; p, scale and noise of a dropout come in as buffers."""
+    for module in net.modules():
+        if type(module).forward is nn.Linear.forward and isinstance(module, nn.Linear) and module.bias is not None:
+            _give(module, _linear)
+        elif type(module) is nn.SiLU and not module.inplace:
+            _give(module, _silu)
+        elif type(module) is nn.Dropout:
+            del module.p
+            for name in ("p", "scale", "noise"):
+                module.register_buffer(name, torch.zeros(()), persistent=False)
+            _give(module, _dropout)
+
+
+def _give(module: nn.Module, forward: Any) -> None:
+    module.forward = forward.__get__(module)

@@ -1,0 +1,125 @@
+"""How many trials a pack takes: by the memory that a step needs, and by whether more are still faster together."""
+
+import copy
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.autograd.graph import saved_tensors_hooks
+
+from alphard.data import Batches, TableData
+from alphard.packs.member import Member
+from alphard.packs.pack import Pack
+
+OUT_OF_MEMORY: tuple[type[BaseException], ...] = (MemoryError, RuntimeError)  # what may be one; is_out_of_memory knows
+WORDS = ("not enough memory", "out of memory", "can't allocate memory", "alloc_failed", "allocate memory")
+MOST = 4096  # trials of a pack
+GAIN = 0.95  # of a trial's share of a step, for twice as many to be worth their memory
+FEW = 8  # trials, up to which it looks further in any case
+STEPS = 8  # of an epoch at most, which are timed together
+TIMES = 3  # they are timed so often; the fastest counts
+TURNS = 2.0  # what backward and validation hold beside what forward has saved, by measurement in benchmarks/packs.py
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether that is what torch, or Python, raised."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in WORDS)
+
+
+def needed(member: Member, data: TableData, device: torch.device) -> int:
+    """Bytes that a member adds to a pack, by a step of 2 and one of 4."""
+    few, more = (_used(member, data, device, k) for k in (2, 4))
+    return max(1, (more - few) // 2)
+
+
+def size(member: Member, data: TableData, device: torch.device, budget: int) -> int:
+    """Trials of a pack within `budget` bytes, below 2 where they had better train alone.
+
+    It doubles while a trial's share of a step still falls by a twentieth; a step of one net alone is the first.
+    """
+    fits = int(min(MOST, budget // needed(member, data, device)))
+    alone = _fastest(_alone(member, data, device))
+    best, share, k = 1, alone, 2
+    while k <= fits:
+        pack = _filled(member, data, device, k)
+        now = _fastest(lambda pack=pack: pack.train(STEPS)) / k  # type: ignore[misc]  # a lambda's default
+        if now <= GAIN * share:
+            best, share = k, now
+        elif k > FEW:  # a third row in a pack of two is empty, and says nothing of larger ones
+            break
+        k = min(2 * k, fits) if k < fits else fits + 1
+    return best
+
+
+def _used(member: Member, data: TableData, device: torch.device, k: int) -> int:
+    pack = _filled(member, data, device, k)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        pack.train(1)
+        return _lasting(pack) + torch.cuda.max_memory_allocated(device) - before
+    saved: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        pack.train(1)
+    return _lasting(pack) + int(TURNS * sum(saved.values()))
+
+
+def _lasting(pack: Pack) -> int:
+    """Bytes of the tables, of gradients before they lie in theirs, and of a copy for a checkpoint."""
+    assert pack.stack is not None
+    tables = {name: table.nbytes for name, table in pack.stack.tables.items()}
+    return 2 * sum(tables.values()) + tables["weights"]
+
+
+def _filled(member: Member, data: TableData, device: torch.device, k: int) -> Pack:
+    """A pack of k times the same member, only to be measured."""
+    pack = Pack(data, device, k)
+    pack.join(member)
+    assert pack.stack is not None
+    pack.stack.make_room(k + 1)
+    for table in pack.stack.tables.values():
+        table[1:k] = table[0]
+    pack.members, pack.steps = [member] * k, [0] * k
+    return pack
+
+
+def _alone(member: Member, data: TableData, device: torch.device) -> Callable[[], Any]:
+    """A step as it is without a pack."""
+    net = copy.deepcopy(member.net).to(device)
+    group = {name: value for name, value in member.optimizer.param_groups[0].items() if name != "params"}
+    kind: Any = type(member.optimizer)
+    optimizer = kind([{"params": [*net.parameters()], **group}])
+    X, y = torch.from_numpy(data.splits.train.X).to(device), torch.from_numpy(data.splits.train.y).to(device)
+    loader = Batches(X, y, member.batch_size, member.order)
+
+    def steps() -> None:
+        for x, labels in itertools.islice(loader, STEPS):
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), labels).backward()  # type: ignore[no-untyped-call]  # torch's own
+            optimizer.step()
+
+    return steps
+
+
+def _fastest(step: Callable[[], Any]) -> float:
+    """Seconds of a step, once it is warm."""
+    step()
+    taken = []
+    for _ in range(TIMES):
+        began = time.perf_counter()
+        step()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - began)
+    return min(taken)

@@ -1,0 +1,311 @@
+"""Trials of one kind that train as one stacked model.  Shapes: K trials, B rows, F features, C classes."""
+
+import itertools
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alphard.data import Batches, TableData
+from alphard.objective import diverged
+from alphard.packs.loss import cross_entropy
+from alphard.packs.member import VALIDATED, Member
+from alphard.packs.optimizer import KINDS, Columns
+from alphard.packs.stack import Stack
+
+State = dict[str, Any]  # plain: tensors, numbers, texts, lists and dicts
+ROWS = 512  # of a validation step; a constant, for sums over other chunks have other last bits
+LEAST = 2  # nets of a stack; one alone is another arithmetic
+
+
+@dataclass
+class Left:
+    """What a member has come to.
+
+    weights:     of the model as a run keeps them, best or last: its state_dict, on the CPU.
+    best_epoch, stopped_epoch: counted from 1; 0 is none.
+    value:       the objective with these weights, among all `metrics`.
+    """
+
+    member: Member
+    weights: dict[str, Tensor]
+    best_epoch: int
+    stopped_epoch: int
+    value: float
+    metrics: dict[str, float]
+
+
+class Pack:
+    """Members of one kind; `epoch` trains and validates them all.
+
+    failed: why, by number, of those whose last epoch diverged.
+    done:   those whose last epoch ended them: their epochs are over, or they stopped early.
+
+    Both stay until they `leave`.
+    """
+
+    def __init__(self, data: TableData, device: torch.device, most: int, dtype: torch.dtype = torch.float32) -> None:
+        self.data, self.device, self.most, self.dtype = data, device, most, dtype
+        splits = data.splits
+        # Copies, for they begin on a cache line whatever made the rows.
+        self.rows, self.held_out = (
+            (torch.tensor(t.X, dtype=dtype, device=device), torch.tensor(t.y, device=device))
+            for t in (splits.train, splits.validation)
+        )
+        self.counts = torch.bincount(self.held_out[1], minlength=len(splits.classes))  # (C,)
+        self.members: list[Member] = []  # by row
+        self.steps: list[int] = []  # that each has behind it, likewise
+        self.stack: Stack | None = None
+        self.failed: dict[int, str] = {}
+        self.done: set[int] = set()
+
+    def join(self, member: Member, state: State | None = None) -> None:
+        """Take a member in, at an epoch's start.  state: goes on from there."""
+        assert len(self.members) < self.most, "the pack is full"
+        if self.stack is None:
+            self.kind, self.rule = member.kind, KINDS[member.rule]
+            self.stack = Stack(member.net, self.rule.states, self.device, self.dtype)
+        assert member.kind == self.kind, "members of another kind do not stack"
+        row = len(self.members)
+        if row + LEAST > self.stack.room:  # with an empty row at the end, for what vectorised loops leave over
+            self.stack.make_room(min(max(2 * self.stack.room, LEAST), self.most + 1) if row else LEAST)
+        self.stack.put(row, member.net)
+        if member.best and member.best.restore:
+            self._keep_best_too()
+        self.members.append(member)
+        self.steps.append(0)
+        if state is not None:
+            self._put_back(row, member, state)
+
+    def epoch(self) -> dict[int, float]:
+        """Train all members for an epoch and validate them; the objective by number, of those that did not diverge."""
+        began = time.perf_counter()
+        assert self.stack is not None
+        self.stack.clear(len(self.members))
+        rates = [float(m.optimizer.param_groups[0]["lr"]) for m in self.members]
+        trained = self.train()
+        found = self._validate()
+        names = ("train_loss", *VALIDATED)
+        rows = torch.stack([trained, *found], 1)[: len(self.members)].tolist()
+        seconds = round((time.perf_counter() - began) / len(self.members), 6)
+        self.failed, self.done = {}, set()
+        better, values = [], {}
+        for row, member in enumerate(self.members):
+            metrics = dict(zip(names, rows[row], strict=True))
+            epoch = len(member.history) + 1
+            member.history.append({"epoch": epoch, **metrics, "learning_rate": rates[row], "seconds": seconds})
+            why = diverged(metrics, member.objective, epoch)
+            if why is not None:
+                self.failed[member.number] = why
+                continue
+            values[member.number] = metrics[member.objective]
+            if member.best and member.best.improved(metrics[member.best.monitor], epoch) and member.best.restore:
+                better.append(row)
+            stops = member.stopping is not None and member.stopping.stops(metrics[member.stopping.monitor])
+            if stops or epoch >= member.epochs:
+                self.done.add(member.number)
+            if member.scheduler is not None:
+                _step(member.scheduler, metrics["validation_loss"])
+        self._keep_best(better)
+        return values
+
+    def leave(self, *numbers: int) -> dict[int, Left]:
+        """Take members out; others take their rows."""
+        assert self.stack is not None
+        left = {}
+        for number in numbers:
+            row = next(row for row, member in enumerate(self.members) if member.number == number)
+            left[number] = self._left(row)
+            last = len(self.members) - 1
+            if row != last:
+                self.stack.move(last, row)
+                self.members[row], self.steps[row] = self.members[last], self.steps[last]
+            self.members.pop()
+            self.steps.pop()
+        return left
+
+    def states(self) -> dict[int, State]:
+        """What each member needs to go on, by number."""
+        assert self.stack is not None
+        own = {name: table for name, table in self.stack.tables.items() if name not in ("gradient", "spare")}
+        return {
+            member.number: {
+                "tables": {name: table[row].to("cpu", copy=True) for name, table in own.items()},
+                "steps": self.steps[row],
+                "group": {n: v for n, v in member.optimizer.param_groups[0].items() if n != "params"},
+                "scheduler": member.scheduler.state_dict() if member.scheduler else None,
+                "stopping": member.stopping.state() if member.stopping else None,
+                "best": member.best.state() if member.best else None,
+                "history": [dict(row) for row in member.history],
+            }
+            for row, member in enumerate(self.members)
+        }
+
+    def _put_back(self, row: int, member: Member, state: State) -> None:
+        assert self.stack is not None
+        for name, table in state["tables"].items():
+            if name in self.stack.tables:
+                self.stack.tables[name][row] = table.to(self.device)
+        self.steps[row] = state["steps"]
+        member.optimizer.param_groups[0].update(state["group"])
+        for part, told in ((member.scheduler, state["scheduler"]),):
+            if part is not None:
+                part.load_state_dict(told)
+        if member.stopping:
+            member.stopping.go_on(state["stopping"])
+        if member.best:
+            member.best.go_on(state["best"])
+        member.history[:] = [dict(row) for row in state["history"]]
+
+    def train(self, most: int | None = None) -> Tensor:
+        """An epoch of steps, or its first `most`; the mean loss of each (K,)."""
+        assert self.stack is not None
+        stack, k = self.stack, len(self.members) + 1
+        groups, place = self._groups()
+        loaders = [Batches(*self.rows, self.members[0].batch_size, order, epoch=epoch) for _, order, epoch in groups]
+        parameters = {name: p.requires_grad_() for name, p in stack.parameters(k).items()}
+        gradients = [*stack.parameters(k, "gradient").values()]
+        weights, gradient, spare = (stack.tables[name][:k] for name in ("weights", "gradient", "spare"))
+        gradient.zero_()  # also between parameters, where nothing else writes
+        states = {name: stack.tables[name][:k] for name in self.rule.states}
+        by = self._columns(len(loaders[0]), weights)
+        noise = self._noise(groups, place)
+        smoothing, class_weights = self._of_loss(k)
+        given = parameters | stack.buffers_of(k)
+        total = weights.new_zeros(k)
+        stack.net.train()
+        for step, batches in enumerate(itertools.islice(zip(*loaders, strict=True), most)):
+            x, y = _stacked([b[0] for b in batches], place, k), _stacked([b[1] for b in batches], place, k)
+            z = stack.forward(given | noise(x.shape[1]), x)
+            loss = cross_entropy(z, y, smoothing, class_weights)
+            found = torch.autograd.grad(loss.sum(), [*parameters.values()])
+            with torch.no_grad():
+                torch._foreach_copy_(gradients, found)
+                self.rule.step(weights, gradient, states, by[step], spare)
+                total += loss.detach() * x.shape[1]
+        self.steps = [taken + len(loaders[0]) for taken in self.steps]
+        return total / len(self.rows[1])
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[Tensor, Tensor, Tensor]:
+        """validation_loss, validation_accuracy and validation_balanced_accuracy, each (K,)."""
+        assert self.stack is not None
+        stack, k, (X, y) = self.stack, len(self.members) + 1, self.held_out
+        given = stack.parameters(k) | stack.buffers_of(k) | self._silence(k)
+        stack.net.eval()
+        loss, right = X.new_zeros(k), X.new_zeros(k, len(self.counts))
+        for start in range(0, len(y), ROWS):
+            rows, labels = X[start : start + ROWS], y[start : start + ROWS]
+            z = stack.forward(given, rows.expand(k, *rows.shape))
+            loss += cross_entropy(z, labels.expand(k, -1), None, None) * len(labels)
+            hits = (z.argmax(-1) == labels).to(X.dtype)  # (K, B)
+            right.index_add_(1, labels, hits)  # whole numbers, in whatever order
+        there = self.counts > 0
+        recall = right[:, there] / self.counts[there]
+        return loss / len(y), right.sum(1) / len(y), recall.mean(1)
+
+    def _groups(self) -> tuple[list[tuple[int, int, int]], list[int]]:
+        """(seed, order, epoch) of those that share order and noise, and which of them each row is in."""
+        keys = [(m.seed, m.order, len(m.history)) for m in self.members]
+        groups = list(dict.fromkeys(keys))
+        index = {key: i for i, key in enumerate(groups)}
+        return groups, [*(index[key] for key in keys), 0]
+
+    def _columns(self, steps: int, like: Tensor) -> list[Columns]:
+        groups = [m.optimizer.param_groups[0] for m in self.members]
+        idle = dict(groups[0]) | {"lr": 0.0, "weight_decay": 0.0}
+        return self.rule.columns([*groups, idle], [*self.steps, 0], steps, like)
+
+    def _of_loss(self, k: int) -> tuple[Tensor | None, Tensor | None]:
+        made = {"dtype": self.dtype, "device": self.device}
+        smoothing = None
+        if any(m.smoothing for m in self.members):
+            smoothing = torch.tensor([*(m.smoothing for m in self.members), 0.0], **made)  # type: ignore[arg-type]
+        weights = [m.class_weights for m in self.members if m.class_weights is not None]
+        return smoothing, torch.stack([*weights, weights[0]]).to(**made) if weights else None  # type: ignore[call-overload]
+
+    def _silence(self, k: int) -> dict[str, Tensor]:
+        """What dropouts are given that drop nothing."""
+        assert self.stack is not None
+        zeros = torch.zeros(k, dtype=self.dtype, device=self.device)
+        return {f"{name}.{what}": zeros for name in self.stack.dropouts for what in ("p", "scale", "noise")}
+
+    def _noise(self, groups: list[tuple[int, int, int]], place: list[int]) -> Any:
+        """From a step's B to the buffers of all dropouts.
+
+        The noise of a step is a function of seed, epoch, step and layer, by one generator a (seed, epoch): no other
+        member changes it, and a checkpoint need not hold it.
+        """
+        assert self.stack is not None
+        names, k, shapes = self.stack.dropouts, len(place), self.members[0].shapes
+        if not names:
+            return lambda _: {}
+        generators = [
+            torch.Generator(self.device).manual_seed(_mixed(seed, order, epoch)) for seed, order, epoch in groups
+        ]
+        fixed: dict[str, Tensor] = {}
+        for name in names:
+            p = torch.tensor([*(_p(m, name) for m in self.members), 0.0], dtype=torch.float64)
+            scale = torch.where(p < 1, 1 / (1 - p), 0.0)
+            fixed |= {f"{name}.p": p.to(self.device, self.dtype), f"{name}.scale": scale.to(self.device, self.dtype)}
+
+        def of_step(rows: int) -> dict[str, Tensor]:
+            made = dict(fixed)
+            for name in names:
+                drawn = [torch.rand(rows, *shapes[name], generator=g, device=self.device) for g in generators]
+                made[f"{name}.noise"] = _stacked(drawn, place, k)
+            return made
+
+        return of_step
+
+    def _keep_best_too(self) -> None:
+        assert self.stack is not None
+        for name in [name for name in self.stack.tables if name == "weights" or name.startswith("buffer ")]:
+            self.stack.add_table(f"best {name}", name)
+
+    def _keep_best(self, rows: list[int]) -> None:
+        if rows:
+            assert self.stack is not None
+            for name, table in self.stack.tables.items():
+                if name.startswith("best "):
+                    table[rows] = self.stack.tables[name.removeprefix("best ")][rows]
+
+    def _left(self, row: int) -> Left:
+        assert self.stack is not None
+        member = self.members[row]
+        best = member.best
+        back = best is not None and best.restore and best.epoch > 0
+        kept = self.stack.state_dict(row, "best " if back else "")
+        weights = {f"net.{name}": tensor for name, tensor in kept.items()}
+        losses = [line["validation_loss"] for line in member.history]
+        epoch = best.epoch if best else losses.index(min(losses)) + 1 if losses else 0
+        line: Mapping[str, float] = {}
+        if member.history:
+            line = member.history[epoch - 1 if back else -1]
+        metrics = {name: line.get(name, math.nan) for name in VALIDATED}
+        return Left(member, weights, epoch, len(member.history), metrics[member.objective], metrics)
+
+
+def _p(member: Member, name: str) -> float:
+    module: Any = member.net.get_submodule(name)
+    return float(module.p)
+
+
+def _mixed(seed: int, order: int, epoch: int) -> int:
+    """A seed for each; the order of batches has another."""
+    return (seed * 1_000_003 + epoch) * 1_000_003 + order + 1 & (1 << 63) - 1
+
+
+def _step(scheduler: Any, loss: float) -> None:
+    scheduler.step(*([loss] if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) else []))
+
+
+def _stacked(each: list[Tensor], place: list[int], k: int) -> Tensor:
+    """(K, …), from one tensor a group and each row's group; no copy where all share one."""
+    if all(tensor is each[0] for tensor in each):
+        return each[0].expand(k, *each[0].shape)
+    return torch.stack(each)[place]
