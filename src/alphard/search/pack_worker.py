@@ -5,7 +5,7 @@ No torch here before `main`, for the process that leads the search knows these w
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ SCOUTS = 2  # trials that are taken before their kinds are known, and for those 
 
 @dataclass
 class Take:
-    """Trials to train; answered by Room.
+    """Trials to train, none where there are no more for now.
 
     begun: the numbers of those that another process has worked on.
     name:  of this worker, and of nobody else's.
@@ -35,7 +35,7 @@ class Take:
 
 @dataclass
 class Room:
-    """So many trials would fill the packs, or keep the process from waiting."""
+    """So many trials would fill the packs; answered by Take, for those that begin together share their batches."""
 
     places: int
 
@@ -104,15 +104,30 @@ class Packing:
         self.alone: deque[Job] = deque()  # trials that pack with nothing
         self.spent = [0.0, 0.0]  # seconds in packs, and for those
         self.unheard: deque[Any] = deque()
-        self.room = 0
+        self.asks = False  # whether somebody may have trials
 
     def serve(self) -> None:
         """Hear what there is, then train every pack for an epoch."""
         while True:
             while self.unheard or self.parent.poll(0 if self.pool.busy or self.alone else None):
                 self._hear(self.unheard.popleft() if self.unheard else self.parent.recv())
+                self._fill()
             self._turn()
-            self._say_room()
+            self._fill()
+
+    def _fill(self) -> None:
+        """Ask for trials as long as packs have places, and as some come."""
+        while self.asks and (free := self._places() - len(self.jobs)) > 0:
+            self.parent.send(Room(self._places()))
+            while not isinstance(message := self.parent.recv(), Take):
+                self.unheard.append(message)
+            self._hear(message)
+            self.asks = len(message.jobs) == free or self._places() - len(self.jobs) > free
+        if (line := self.pool.split()) is not None:
+            self.parent.send(Said("kinds", line))
+
+    def _places(self) -> int:
+        return (self.pool.places or (0 if self.alone else SCOUTS)) + 2 * bool(self.alone)
 
     def _hear(self, message: Take | Back | Probe) -> None:
         if isinstance(message, Probe):
@@ -122,8 +137,11 @@ class Packing:
         elif isinstance(message, Back):
             numbers = [*self.pool.give_up(), *(job.number for job in self.alone)]
             self.alone.clear()
+            self._forget(numbers)
+            self.asks = False
             self.parent.send(Unused(numbers))
         else:
+            self.asks = True
             self.pool.begin(message.name, message.most)
             lost: dict[int, Done] = {}
             for job in message.jobs:
@@ -131,8 +149,6 @@ class Packing:
                     lost[job.number] = failed
             if lost:
                 self._answered(Epoch("", [], lost))
-            self.pool.fill()
-            self._say_room(again=not message.jobs)
 
     def _begin(self, job: Job, begun: set[int]) -> Done | None:
         """Let a trial wait for its place; returns how it ended where it cannot even begin."""
@@ -186,6 +202,7 @@ class Packing:
         if verdict is None:
             return
         self.pool.leave(turn, verdict.end)
+        self._forget(verdict.end)
         if verdict.keep:
             for number in sorted(verdict.keep):
                 left = turn.left.get(number)
@@ -195,8 +212,7 @@ class Packing:
 
     def _answered(self, epoch: Epoch) -> Verdict | None:
         self.parent.send(epoch)
-        for number in epoch.ended:
-            self.jobs.pop(number, None)
+        self._forget(epoch.ended)
         while epoch.ended or (epoch.reports and self.prunes):
             answer = self.parent.recv()
             if isinstance(answer, Verdict):
@@ -216,10 +232,7 @@ class Packing:
         if verdict is not None and verdict.keep:
             self.parent.send(Kept())
 
-    def _say_room(self, again: bool = False) -> None:
-        places = self.pool.places + SCOUTS
-        if again or places != self.room:
-            self.room = places
-            self.parent.send(Room(places))
-        if (line := self.pool.split()) is not None:
-            self.parent.send(Said("kinds", line))
+    def _forget(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if self.jobs.pop(number, None) is not None:
+                self.asks = True  # its place is free

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from alphard.errors import TrainingError
 from alphard.search import local
 from alphard.search.pack_view import PackView
-from alphard.search.pack_worker import Back, Epoch, Kept, Room, Said, Take, Unused, Verdict
+from alphard.search.pack_worker import SCOUTS, Back, Epoch, Kept, Room, Said, Take, Unused, Verdict
 from alphard.search.settings import LEARNING, PENDING
 from alphard.search.study import Study, Trial
 from alphard.search.worker import Done, Job
@@ -29,13 +29,14 @@ End = tuple[Trial, TrialState, float | None, dict[str, Any]]
 class Side:
     """What is known of a worker.
 
+    ready:  whether it has asked for trials once.
     trials: that it has, by number.
     heard:  the numbers of those that have reported to it.
     ends:   that are told when the folders of the best are there.
     """
 
     name: str
-    places: int = 0
+    ready: bool = False
     trials: dict[int, Trial] = field(default_factory=dict)
     heard: set[int] = field(default_factory=set)
     ends: list[End] = field(default_factory=list)
@@ -82,8 +83,9 @@ class Packs(local.Workers):
         """Give trials to those that have places; whether anything is left to wait for."""
         self.study.must_not_fail_more()
         if may_begin:
-            for number in range(len(self.workers)):
-                self._give(number)
+            for number, side in enumerate(self.sides):
+                if side.ready and not side.trials:
+                    self._give(number)
         elif not self.closed:
             self.closed = True
             for worker in self.workers:
@@ -95,18 +97,18 @@ class Packs(local.Workers):
         self.study.recover()
         return may_begin and bool(self.study.left())
 
-    def _give(self, number: int) -> None:
+    def _give(self, number: int, places: int = SCOUTS, asked: bool = False) -> None:
+        """Let a worker have trials for its free places; one that has asked is answered, though there may be none."""
         side = self.sides[number]
-        wanted = side.places - len(side.trials)
+        wanted = 0 if self.closed else places - len(side.trials)
         if self.study.settings.algorithm in LEARNING:
             pending = self.study.settings.pack.size or PENDING
             wanted = min(wanted, pending - sum(len(each.trials) for each in self.sides))
-        if wanted <= 0:
-            return
-        # The last ones are shared: two workers with half of them are faster than one with all.
-        waiting = len(self.study.trials(TrialState.WAITING))
-        taken = self.study.take_many(min(wanted, math.ceil(waiting / len(self.workers))))
-        if not taken:
+        if wanted > 0:  # two workers with half of them are faster than one with all
+            left = len(self.study.trials(TrialState.WAITING)) + sum(len(each.trials) for each in self.sides)
+            wanted = min(wanted, math.ceil(left / len(self.workers)) - len(side.trials))
+        taken = self.study.take_many(max(0, wanted))
+        if not taken and not asked:
             return
         jobs = []
         for trial in taken:
@@ -124,7 +126,8 @@ class Packs(local.Workers):
             self._lost(number)
             return
         if isinstance(said, Room):
-            side.places = said.places
+            side.ready = True
+            self._give(number, said.places, asked=True)
         elif isinstance(said, Said):
             self.view.say(said.topic, said.line)
         elif isinstance(said, Unused):

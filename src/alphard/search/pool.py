@@ -28,7 +28,10 @@ from alphard.search.worker import Done, Job, Setup, said
 
 GIB = 1 << 30
 MEMORY = "out of memory"
-TRIES = 4  # to find trials faster together than one by one
+# Rows times parameters of a step whose time is mostly spent between operations: such trials pack, whatever a busy
+# machine measures, for in a pack a trial's last bits are others than alone.
+SMALL = {"cpu": 5e6, "cuda": 2e9}
+LIKELY = 64  # of those, so many are worth it in any case
 FEWEST = 2  # trials of a pack: one alone would be another arithmetic
 EXPECTED = 2.0  # trials of a kind in the whole study; with fewer there is nothing to pack
 
@@ -168,12 +171,16 @@ class Pool:
         if self.budget < FEWEST * size:
             why = f"a trial takes {size / GIB:.2g} GiB of a worker's {self.budget / GIB:.2g}, and no two fit"
             raise Unpackable(why, "search.pack.memory")
-        # A busy machine measures badly, and whether trials pack decides their last bits.
-        tries = (memory.size(member, data, device, self.budget) for _ in range(TRIES))
-        most = next((found for found in tries if found >= FEWEST), 1)
-        if most < FEWEST:
-            raise Unpackable("steps of its size are no faster together than one by one", "batch_size")
-        return Kind(data, device, member.parts, min(most, self.cap or most), size)
+        fits = self.budget // size
+        rows = len(data.splits.train)
+        work = min(member.batch_size or rows, rows) * sum(p.numel() for p in member.net.parameters())
+        if work <= SMALL[device.type]:
+            most = self.cap or max(LIKELY, memory.size(member, data, device, self.budget))
+        else:
+            most = memory.size(member, data, device, self.budget)
+            if most < FEWEST:
+                raise Unpackable("steps of its size are no faster together than one by one", "batch_size")
+        return Kind(data, device, member.parts, min(most, fits, self.cap or most), size)
 
     def give_up(self) -> list[int]:
         """The trials that have no place yet, which are forgotten here."""
