@@ -191,19 +191,26 @@ def test_the_hopeless_are_pruned_inside_a_pack_and_others_take_their_places(trai
 
 
 @pytest.mark.more
-@pytest.mark.parametrize("storage", ["null", "sqlite:///study.db"])
-def test_more_trials_a_budget_of_time_and_what_follows_a_study(train: Train, storage: str, tmp_path: Path) -> None:
-    line = (*SMALL, f"search.storage={storage}", "epochs=3", "optimizer=adamw")
-    spent = train(*line, "search.trials=4000", "search.time_budget=0.1")
+def test_no_trial_begins_when_the_time_is_spent_and_what_had_not_begun_waits(train: Train, tmp_path: Path) -> None:
+    line = (*SMALL, "epochs=3", "optimizer=adamw")
+    spent = train(*line, "search.trials=4000", "search.time_budget=0.2")
     assert spent.status == 0, spent.err
-    assert "search.time_budget: 0.1 minutes are spent" in spent.out
+    assert "search.time_budget: 0.2 minutes are spent" in spent.out
     begun = rows_of(tmp_path / "studies/mlp")
     assert 0 < len(begun) < 4000
     assert {row["state"] for row in begun.values()} == {"complete"}
-    more = train(*line, f"search.trials={len(begun) + 5}")
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("storage", ["null", "sqlite:///study.db"])
+def test_more_trials_are_more_and_the_rest_stands(train: Train, storage: str, tmp_path: Path) -> None:
+    line = (*SMALL, f"search.storage={storage}", "epochs=3", "optimizer=adamw")
+    assert train(*line).status == 0
+    begun = rows_of(tmp_path / "studies/mlp")
+    more = train(*line, "search.trials=9")
     assert more.status == 0, more.err
     rows = rows_of(tmp_path / "studies/mlp")
-    assert sorted(rows) == list(range(len(begun) + 5))
+    assert sorted(rows) == list(range(9))
     assert {n: row["validation_loss"] for n, row in rows.items() if n in begun} == {
         n: row["validation_loss"] for n, row in begun.items()
     }

@@ -12,7 +12,7 @@ import pytest
 
 from tests.test_search_kills import children, chosen_in, gone, start, table_of
 
-TRIALS, KILLS = 60, 12
+TRIALS, KILLS = 40, 8
 LINE = ("search=mlp", "search.engine=packed", f"search.trials={TRIALS}", "search.max_failures=0", "threads=1")
 LINE += ("search.algorithm=random", "search.initial=[]", "search.pack.keep=8", "search.parallel=2", "epochs=60")
 LINE += ("search.pruner.kind=none", "checkpoint_seconds=0.1", "batch_size=32", "model.net.hidden=[32],[16]")
@@ -74,7 +74,7 @@ def test_a_pack_that_is_killed_goes_on_from_where_it_was_and_is_pruned_as_it_wou
             time.sleep(0.05)
             there = list(study.glob("packs/*.ckpt"))
             told = steps_in(study / "journal.log")
-            if there and told > seen + 100:
+            if there and told > seen + 60:
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
                 kills, seen = kills + 1, told

@@ -1,0 +1,88 @@
+"""A whole search in packs against the local engine, 2 workers each: trials a minute, and what is no training.
+
+    python benchmarks/packs_search.py            about 5 minutes on a quiet machine; `speed`, `pending` as an argument
+
+Speed: 1,024 trials in packs and 128 on the local engine (digits, 10 epochs, batch 64, net 64-32, adamw), start and end
+of the processes left out.  Overhead: the workers' time that is no epoch's, a trial.  Pending: how much quality `tpe`
+loses where so many suggestions are made before the first of them is known (search.pack.size), on search.py's table.
+
+Promised: 3 times the trials a minute of the local engine, at most 8 ms a trial outside training.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from optuna.trial import TrialState
+from search import CHOICES, SPACE, TRAIN, table
+
+from alphard.search.results import load
+from alphard.search.settings import Settings
+from alphard.search.study import Study
+
+LINE = ["search=mlp", "search.parallel=2", "search.algorithm=random", "search.pruner.kind=none", "search.initial=[]"]
+LINE += ["epochs=10", "threads=1", "model.net.hidden=[64,32]", "optimizer=adamw", "patience=10"]
+TRIALS = {"packed": 1024, "local": 128}
+SIZES, SEEDS = (1, 8, 16, 32), 20
+
+
+def speed() -> bool:
+    pace = {}
+    for engine in ("local", "packed"):
+        with tempfile.TemporaryDirectory() as folder:
+            line = [*TRAIN, *LINE, f"search.engine={engine}", f"search.trials={TRIALS[engine]}"]
+            began = time.perf_counter()
+            subprocess.run(line, cwd=folder, check=True, capture_output=True)
+            whole = time.perf_counter() - began
+            _, trials = load(Path(folder, "studies/mlp"))
+        first = min(trial.datetime_start for trial in trials)
+        span = (max(trial.datetime_complete for trial in trials) - first).total_seconds()
+        trained = sum(trial.user_attrs["seconds"] for trial in trials)
+        pace[engine] = 60 * len(trials) / span
+        print(
+            f"{engine:<7} {pace[engine]:.0f} trials a minute, {60 * len(trials) / whole:.0f} with start and end",
+            flush=True,
+        )
+        if engine == "packed":
+            spent = (2 * span - trained) / len(trials)
+            print(f"overhead: {1000 * spent:.1f} ms of a worker a trial  (promised: at most 8)")
+    ratio = pace["packed"] / pace["local"]
+    print(f"ratio: {ratio:.1f}  (promised: at least 3)")
+    return ratio >= 3 and spent <= 0.008
+
+
+def pending() -> bool:
+    """tpe's best of 40 on the table, by how many suggestions are pending at a time: the medians over 20 seeds."""
+    value = table()
+    for size in SIZES:
+        print(
+            f"pending {size:<3} {statistics.median(_best(size, seed, value) for seed in range(SEEDS)):.6f}", flush=True
+        )
+    return True
+
+
+def _best(size: int, seed: int, value) -> float:
+    given = {"trials": CHOICES, "algorithm": "tpe", "seed": seed, "engine": "packed"}
+    settings = Settings(objective="validation_loss", direction="minimize", **given)
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(Path(folder, "study"), settings, SPACE, {}, epochs=10)
+        while trials := study.take_many(size):
+            for trial in trials:
+                study.tell(trial, TrialState.COMPLETE, value(trial.chosen), {})
+        best = study.best()
+        study.close()
+    assert best is not None
+    return float(best.value)
+
+
+def main() -> int:
+    asked = sys.argv[1:] or ["speed", "pending"]
+    kept = [{"speed": speed, "pending": pending}[name]() for name in asked]
+    return int(not all(kept))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
