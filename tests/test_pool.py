@@ -64,9 +64,9 @@ def test_trials_of_different_shapes_go_into_different_packs(tmp_path: Path) -> N
         pool.add(job(number, model__net__hidden="[16]" if number % 2 else "[8]", epochs=2 + number % 3), set())
     pool.fill()
     assert sorted(sorted(kind.live) for kind in pool.kinds.values()) == [[0, 2, 4], [1, 3, 5]]
-    assert "model.net.hidden" in str(pool.split())
-    assert pool.split() is None  # said once
-    assert {pool.named(kind).split("  ")[0] for kind in pool.kinds.values()} >= {"model.net.hidden=[8]"}
+    assert "model.net.hidden" in str(pool.groups.split())
+    assert pool.groups.split() is None  # said once
+    assert {pool.groups.named(kind).split("  ")[0] for kind in pool.kinds.values()} >= {"model.net.hidden=[8]"}
     assert {n: d.about["stopped_epoch"] for n, d in ended(pool).items()} == {n: 2 + n % 3 for n in range(6)}
     assert not pool.busy
 

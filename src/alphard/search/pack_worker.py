@@ -123,7 +123,7 @@ class Packing:
                 self.unheard.append(message)
             self._hear(message)
             self.asks = len(message.jobs) == free or self._places() - len(self.jobs) > free
-        if (line := self.pool.split()) is not None:
+        if (line := self.pool.groups.split()) is not None:
             self.parent.send(Said("kinds", line))
 
     def _places(self) -> int:

@@ -29,14 +29,14 @@ End = tuple[Trial, TrialState, float | None, dict[str, Any]]
 class Side:
     """What is known of a worker.
 
-    ready:  whether it has asked for trials once.
+    idle:   whether it was given none when it last asked.
     trials: that it has, by number.
     heard:  the numbers of those that have reported to it.
     ends:   that are told when the folders of the best are there.
     """
 
     name: str
-    ready: bool = False
+    idle: bool = False
     trials: dict[int, Trial] = field(default_factory=dict)
     heard: set[int] = field(default_factory=set)
     ends: list[End] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Packs(local.Workers):
         self.study.must_not_fail_more()
         if may_begin:
             for number, side in enumerate(self.sides):
-                if side.ready and not side.trials:
+                if side.idle and not side.trials:
                     self._give(number)
         elif not self.closed:
             self.closed = True
@@ -108,6 +108,7 @@ class Packs(local.Workers):
             left = len(self.study.trials(TrialState.WAITING)) + sum(len(each.trials) for each in self.sides)
             wanted = min(wanted, math.ceil(left / len(self.workers)) - len(side.trials))
         taken = self.study.take_many(max(0, wanted))
+        side.idle = not taken
         if not taken and not asked:
             return
         jobs = []
@@ -126,7 +127,6 @@ class Packs(local.Workers):
             self._lost(number)
             return
         if isinstance(said, Room):
-            side.ready = True
             self._give(number, said.places, asked=True)
         elif isinstance(said, Said):
             self.view.say(said.topic, said.line)

@@ -1,10 +1,7 @@
-"""A worker's packs: trials grouped by what cannot be stacked, each group a pack and a queue."""
+"""A worker's packs: an epoch of each, trials that come and go, and what is done where memory is too small."""
 
 import functools
 import gc
-import json
-import math
-from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,56 +9,16 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from alphard import build
 from alphard.artifacts import LOG
-from alphard.construct import snapshot
-from alphard.data import TableData, kept
 from alphard.elsewhere import keep
 from alphard.packs import memory
-from alphard.packs.member import Member, Unpackable, member_of
+from alphard.packs.member import Member, member_of
 from alphard.packs.pack import Left, Pack
-from alphard.search.device_memory import device_of, free
+from alphard.search.pack_groups import FEWEST, Entry, Groups, Kind
 from alphard.search.pack_states import Saved, States
-from alphard.search.settings import LEARNING, PENDING
-from alphard.search.space import Categorical, Continuous, Dimension
 from alphard.search.worker import Done, Job, Setup, said
 
-GIB = 1 << 30
 MEMORY = "out of memory"
-# Rows times parameters of a step whose time is mostly spent between operations: such trials pack, whatever a busy
-# machine measures, for in a pack a trial's last bits are others than alone.
-SMALL = {"cpu": 5e6, "cuda": 2e9}
-LIKELY = 64  # of those, so many are worth it in any case
-FEWEST = 2  # trials of a pack: one alone would be another arithmetic
-EXPECTED = 2.0  # trials of a kind in the whole study; with fewer there is nothing to pack
-
-
-@dataclass
-class Entry:
-    """A trial that waits for its place, or has one.  meant: the values and rows that it is trained with."""
-
-    job: Job
-    member: Member
-    meant: str
-    saved: Saved | None = None
-
-
-@dataclass
-class Kind:
-    """Trials that can be stacked.
-
-    most: of a pack.
-    size: bytes that each adds.
-    """
-
-    data: TableData
-    device: torch.device
-    parts: dict[str, str]
-    most: int
-    size: int
-    waiting: deque[Entry] = field(default_factory=deque)
-    live: dict[int, Entry] = field(default_factory=dict)
-    pack: Pack | None = None
 
 
 @dataclass
@@ -79,17 +36,13 @@ class Pool:
     """All packs of one worker."""
 
     def __init__(self, setup: Setup) -> None:
-        self.setup, self.settings = setup, setup.settings
-        self.kinds: dict[str, Kind] = {}
-        self.tables: dict[str, TableData] = {}
+        self.setup = setup
+        self.groups = Groups(setup)
+        self.kinds = self.groups.kinds
         self.states: States | None = None
         self.found: dict[int, Saved] = {}
-        self.cap = self.settings.pack.size or (PENDING if self.settings.algorithm in LEARNING else None)
-        self.refused: dict[str, Unpackable] = {}
         self.alone: list[int] = []  # trials for which even the smallest pack is too large, until somebody takes them
-        self.budget = 0  # bytes for the packs of this worker, when the first is made
         self.said = ""  # what the user should know, until somebody takes it
-        self.told = False
 
     @property
     def busy(self) -> bool:
@@ -105,7 +58,7 @@ class Pool:
         """Take the name by which this worker's states are saved, and a smaller size of packs where it is wanted."""
         self.name = name
         if most is not None:
-            self.cap = min(most, self.cap or most)
+            self.groups.most = min(most, self.groups.most or most)
 
     def look(self, numbers: Collection[int], config: DictConfig) -> None:
         """Find what trials go on from that another process has worked on."""
@@ -121,66 +74,15 @@ class Pool:
         Raises Unpackable, and what a single run would be refused for.
         """
         torch.set_num_threads(job.threads)
-        config = self.setup.configs.lent(self.setup.space, job.chosen)
+        config = self.groups.config(job)
         if self.states is None:
             self.states = States(self.setup.folder, self.name, config.get("checkpoint_seconds"))
         if job.number in begun and job.number not in self.found:
             self.look(begun, config)
-        key, data = self._data(config)
-        member = member_of(job.number, config, data)
-        key = f"{key}\n{member.kind}"
-        if key in self.refused:
-            raise self.refused[key]
-        if key not in self.kinds:
-            try:
-                self.kinds[key] = self._kind(member, data, device_of(config))
-            except Unpackable as why:
-                self.refused[key] = why
-                raise
-        kind = self.kinds[key]
-        meant = json.dumps([job.chosen, kept.digest(data.splits)], sort_keys=True, default=str)
+        kind, entry = self.groups.entry(job, config)
         saved = self.found.pop(job.number, None)
-        kind.waiting.append(Entry(job, member, meant, saved if saved and saved.meant == meant else None))
-
-    def _data(self, config: DictConfig) -> tuple[str, TableData]:
-        """The rows that a trial is trained with, shared by all that ask for the same."""
-        node = snapshot(config.data)
-        own = not str(node.get("_target_", "")).startswith("alphard.")
-        told = {name: value for name, value in node.items() if own or name not in kept.SERVED}
-        key = json.dumps(told, sort_keys=True, default=repr)
-        if key not in self.tables:
-            data = build.data_of(config, shared=True)
-            if not isinstance(data, TableData):
-                raise Unpackable(
-                    f"{type(data).__name__} is no alphard.data.TableData, whose rows a pack shares", "data"
-                )
-            self.tables[key] = data
-        return key, self.tables[key]
-
-    def _kind(self, member: Member, data: TableData, device: torch.device) -> Kind:
-        """A new kind; raises Unpackable where packs of it would save nothing."""
-        split = [d for d in self.setup.space if any(_below(part, d.key) for part in member.parts)]
-        expected = self.settings.trials / math.prod(map(_values, split))
-        if expected < EXPECTED:
-            names = ", ".join(d.key for d in split)
-            raise Unpackable(f"makes almost each of {self.settings.trials} trials a shape of its own", names)
-        if not self.budget:
-            given = self.settings.pack.memory
-            self.budget = int((given * GIB if given is not None else free(device) / 2) / self.settings.parallel)
-        size = memory.needed(member, data, device)
-        if self.budget < FEWEST * size:
-            why = f"a trial takes {size / GIB:.2g} GiB of a worker's {self.budget / GIB:.2g}, and no two fit"
-            raise Unpackable(why, "search.pack.memory")
-        fits = self.budget // size
-        rows = len(data.splits.train)
-        work = min(member.batch_size or rows, rows) * sum(p.numel() for p in member.net.parameters())
-        if work <= SMALL[device.type]:
-            most = self.cap or max(LIKELY, memory.size(member, data, device, self.budget))
-        else:
-            most = memory.size(member, data, device, self.budget)
-            if most < FEWEST:
-                raise Unpackable("steps of its size are no faster together than one by one", "batch_size")
-        return Kind(data, device, member.parts, min(most, fits, self.cap or most), size)
+        entry.saved = saved if saved and saved.meant == entry.meant else None
+        kind.waiting.append(entry)
 
     def give_up(self) -> list[int]:
         """The trials that have no place yet, which are forgotten here."""
@@ -208,13 +110,13 @@ class Pool:
         """Whether one more is within the budget; a pack that begins needs room for two, and the first always has it."""
         used = sum(other.size * len(other.live) for other in self.kinds.values())
         more = kind.size * (1 if kind.live else FEWEST)
-        return not any(other.live for other in self.kinds.values()) or used + more <= self.budget
+        return not any(other.live for other in self.kinds.values()) or used + more <= self.groups.budget
 
     def epoch(self, kind: Kind) -> Turn | None:
         """Train a pack for an epoch; None where it has no trial.  Out of memory, it goes on with half as many."""
         if not kind.live:
             return None
-        turn, values = Turn(kind, self.named(kind)), {}
+        turn, values = Turn(kind, self.groups.named(kind)), {}
 
         def train() -> None:
             assert kind.pack is not None, "live trials have one"
@@ -268,21 +170,6 @@ class Pool:
         if found or self.states.there:
             self.states.save(found)
 
-    def split(self) -> str | None:
-        """What splits the packs, said once."""
-        if self.told or len(self.kinds) < 2:
-            return None
-        self.told = True
-        return f"packs: trials of different {', '.join(self._differing())} go into different packs"
-
-    def named(self, kind: Kind) -> str:
-        """A pack by what sets it apart."""
-        return "  ".join(f"{path}={kind.parts.get(path, '')}" for path in self._differing()) or "all"
-
-    def _differing(self) -> list[str]:
-        paths = dict.fromkeys(path for kind in self.kinds.values() for path in kind.parts)
-        return [path for path in paths if len({kind.parts.get(path) for kind in self.kinds.values()}) > 1]
-
     def _undo(self, kind: Kind, why: str) -> None:
         """Let a pack's trials go on from their last states: in packs of half the size, or where that is no help, alone.
 
@@ -296,7 +183,7 @@ class Pool:
         if why != MEMORY or before <= FEWEST:
             self.alone += [entry.job.number for entry in (*entries, *kind.waiting)]
             kind.waiting.clear()
-            self.said = f"packs: {self.named(kind)}: {why}; such trials train one at a time"
+            self.said = f"packs: {self.groups.named(kind)}: {why}; such trials train one at a time"
             return
         kind.most = max(FEWEST, before // 2)
         self.said = f"packs: {before} trials: {why}; the pack goes on with {kind.most}"
@@ -305,8 +192,7 @@ class Pool:
         for entry in reversed(entries):
             saved = entry.saved or found.get(entry.job.number)
             entry.saved = saved if saved and saved.meant == entry.meant else None
-            config = self.setup.configs.lent(self.setup.space, entry.job.chosen)
-            entry.member = member_of(entry.job.number, config, kind.data)
+            entry.member = member_of(entry.job.number, self.groups.config(entry.job), kind.data)
             kind.waiting.appendleft(entry)
 
     def _close(self, kind: Kind) -> None:
@@ -340,16 +226,3 @@ def _about(entry: Entry, left: Left | None) -> dict[str, Any]:
 
 def _step(member: Member) -> int:
     return int(member.history[-1]["epoch"]) if member.history else 0
-
-
-def _below(part: str, key: str) -> bool:
-    return part == key or part.startswith(f"{key}.")
-
-
-def _values(dimension: Dimension) -> float:
-    """How many values a dimension has."""
-    if isinstance(dimension, Categorical):
-        return len(dimension.choices)
-    if isinstance(dimension, Continuous) and dimension.step is None:
-        return 1.0 if dimension.low == dimension.high else math.inf
-    return (dimension.high - dimension.low) / (dimension.step or 1) + 1
