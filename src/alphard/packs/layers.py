@@ -80,6 +80,25 @@ def _silu(_: nn.SiLU, x: Tensor) -> Tensor:
     return x / (1 + (-x).exp())
 
 
+def _batch_norm(module: Any, x: Tensor) -> Tensor:
+    """Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167; torch's kernel sums another way among other columns."""
+    if x.dim() != 2:
+        return nn.BatchNorm1d.forward(module, x)
+    if module.training:
+        mean = x.mean(0)
+        apart = x - mean
+        variance = (apart * apart).mean(0)
+        with torch.no_grad():
+            module.num_batches_tracked.add_(1)
+            unbiased = variance.detach() * (len(x) / (len(x) - 1))
+            module.running_mean.mul_(1 - module.momentum).add_(module.momentum * mean.detach())
+            module.running_var.mul_(1 - module.momentum).add_(module.momentum * unbiased)
+    else:
+        apart, variance = x - module.running_mean, module.running_var
+    made: Tensor = apart * (variance + module.eps).rsqrt()
+    return made * module.weight + module.bias if module.affine else made
+
+
 def _dropout(module: Any, x: Tensor) -> Tensor:
     """Zero where the noise is below the trial's p (Srivastava et al. 2014), as nn.Dropout scaled by 1/(1-p)."""
     if not module.training:
@@ -100,6 +119,8 @@ def replace(net: nn.Module) -> None:
             _give(module, _linear)
         elif type(module) is nn.SiLU and not module.inplace:
             _give(module, _silu)
+        elif type(module) is nn.BatchNorm1d and module.track_running_stats and module.momentum is not None:
+            _give(module, _batch_norm)
         elif type(module) is nn.Dropout:
             del module.p
             for name in ("p", "scale", "noise"):
