@@ -5,11 +5,12 @@
 10 epochs of batches of 64, 64-32 hidden units, AdamW, 1,024 trials that differ in rate and decay.  The loop is written
 by hand, with torch's default AdamW on one thread, without validation, and trains LOOPED of them; a trial of it
 takes as long as any other, and the rest is multiplied.  Contenders take turns, medians over the turns.  The promise:
-at least 8 times its trials per minute on digits and 9 times on the lesson's data; and at 256 trials a step that takes at
+at least 8 times its trials per minute on digits and 9 on the lesson's data; and at 256 trials a step that takes at
 most 1.5 times of the same arithmetic by hand.
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -116,7 +117,7 @@ def by_hand(data: TableData, k: int) -> Callable[[], None]:
     X, y = torch.from_numpy(data.splits.train.X), torch.from_numpy(data.splits.train.y)
     sizes = [X.shape[1], 64, 32, len(data.splits.classes)]
     p: list[Tensor] = []
-    for i, o in zip(sizes, sizes[1:], strict=False):
+    for i, o in itertools.pairwise(sizes):
         p += [(0.1 * torch.randn(k, i, o)).requires_grad_(), torch.zeros(k, 1, o).requires_grad_()]
     first, second = ([torch.zeros_like(each) for each in p] for _ in range(2))
 
