@@ -6,9 +6,11 @@ A member's own modules stay what they are; a copy of them, the pack's, has these
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 DIMS = tuple[int | None, ...]
+LINE = 16  # numbers of float32 in a cache line
 
 
 class _Linear(torch.autograd.Function):
@@ -23,13 +25,45 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, dims: DIMS, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, int]:
-        # One product a trial and never one over the columns of all, whose sums would depend on how many there are.
-        x, weight, bias = (
-            _stacked(each, dim, info.batch_size) for each, dim in zip((x, weight, bias), dims, strict=True)
-        )
-        rows = x.reshape(x.shape[0], -1, x.shape[-1])  # (K, B, I)
-        made = torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2))  # (K, B, O)
+        given = zip((x, weight, bias), dims, strict=True)
+        x, weight, bias = (_stacked(each, dim, info.batch_size) for each, dim in given)
+        made: Tensor = _Product.apply(x.reshape(len(x), -1, x.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
         return made.view(*x.shape[:-1], made.shape[-1]), 0
+
+
+class _Product(torch.autograd.Function):
+    """(K, B, I), (K, O, I), (K, O) -> (K, B, O).
+
+    One product a trial, never one over the columns of all, whose sums would depend on how many there are.  And each
+    matrix begins on a cache line, filled up with zeros where it would not: MKL sums another way elsewhere, and so a
+    trial's last bits would depend on its row.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        rows, width = ctx.sizes = x.shape[1], weight.shape[1]
+        x = _filled(x, LINE)
+        if width * weight.shape[2] % LINE:
+            weight, bias = _filled(weight, LINE), _filled(bias, LINE)
+        ctx.save_for_backward(x, weight)
+        made = torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+        return made if made.shape[1:] == (rows, width) else made[:, :rows, :width].contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        (x, weight), (rows, width) = ctx.saved_tensors, ctx.sizes
+        filled = gradient.contiguous()
+        if (x.shape[1], weight.shape[1]) != (rows, width):
+            filled = F.pad(gradient, (0, weight.shape[1] - width, 0, x.shape[1] - rows))
+        of_weight = torch.bmm(filled.transpose(1, 2), x)[:, :width]
+        of_x = torch.bmm(filled, weight)[:, :rows] if ctx.needs_input_grad[0] else None
+        return of_x, of_weight, gradient.sum(1)
+
+
+def _filled(each: Tensor, to: int) -> Tensor:
+    """With zeros at the end of dimension 1, up to a multiple of `to`."""
+    more = -each.shape[1] % to
+    return F.pad(each, (0, 0) * (each.dim() - 2) + (0, more)) if more else each
 
 
 def _stacked(each: Tensor, dim: int | None, k: int) -> Tensor:
@@ -44,6 +78,25 @@ def _linear(module: nn.Linear, x: Tensor) -> Tensor:
 def _silu(_: nn.SiLU, x: Tensor) -> Tensor:
     # torch's own gives another last bit to what its vectorised loop leaves over, and so to some row of some trial.
     return x / (1 + (-x).exp())
+
+
+def _batch_norm(module: Any, x: Tensor) -> Tensor:
+    """Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167; torch's kernel sums another way among other columns."""
+    if x.dim() != 2:
+        return nn.BatchNorm1d.forward(module, x)
+    if module.training:
+        mean = x.mean(0)
+        apart = x - mean
+        variance = (apart * apart).mean(0)
+        with torch.no_grad():
+            module.num_batches_tracked.add_(1)
+            unbiased = variance.detach() * (len(x) / (len(x) - 1))
+            module.running_mean.mul_(1 - module.momentum).add_(module.momentum * mean.detach())
+            module.running_var.mul_(1 - module.momentum).add_(module.momentum * unbiased)
+    else:
+        apart, variance = x - module.running_mean, module.running_var
+    made: Tensor = apart * (variance + module.eps).rsqrt()
+    return made * module.weight + module.bias if module.affine else made
 
 
 def _dropout(module: Any, x: Tensor) -> Tensor:
@@ -66,6 +119,8 @@ def replace(net: nn.Module) -> None:
             _give(module, _linear)
         elif type(module) is nn.SiLU and not module.inplace:
             _give(module, _silu)
+        elif type(module) is nn.BatchNorm1d and module.track_running_stats and module.momentum is not None:
+            _give(module, _batch_norm)
         elif type(module) is nn.Dropout:
             del module.p
             for name in ("p", "scale", "noise"):

@@ -68,6 +68,7 @@ class AdamW(Stacked):
             "kept": 1 - group["lr"] * group["weight_decay"],
             "decay": group["weight_decay"],
             "first": 1 - group["beta1"],
+            "beta2": group["beta2"],  # 0.999 in float32 is 1e-8 off, and so is torch.optim's
             "second": 1 - group["beta2"],
             "scale": 1 / (root * rate),
             "eps": group["eps"] / rate,
@@ -86,7 +87,7 @@ class AdamW(Stacked):
         """
         first, second = states["first"], states["second"]
         first.lerp_(gradient, by["first"])
-        second.lerp_(torch.mul(gradient, gradient, out=gradient), by["second"])
+        second.mul_(by["beta2"]).addcmul_(torch.mul(gradient, by["second"], out=spare), gradient)
         torch.sqrt(second, out=spare)
         weights.addcdiv_(first, torch.addcmul(by["eps"], spare, by["scale"], out=spare), value=-1)
 

@@ -1,0 +1,219 @@
+"""Trials per minute of packs against one trial after another, in one process.
+
+    python benchmarks/packs.py --plot packs.png        about 10 minutes on a quiet machine with 2 cores
+
+10 epochs of batches of 64, 64-32 hidden units, AdamW, 1,024 trials that differ in rate and decay.  The loop is written
+by hand, with torch's default AdamW on one thread, without validation, and trains LOOPED of them; a trial of it
+takes as long as any other, and the rest is multiplied.  Contenders take turns, medians over the turns.  The promise:
+at least 8 times its trials per minute on digits and 9 on the lesson's data; and at 256 trials a step that takes at
+most 1.5 times of the same arithmetic by hand.
+"""
+
+import argparse
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from alphard.build import data_of
+from alphard.compose import compose, must_be_sound
+from alphard.data import Splits, Table, TableData
+from alphard.packs import memory
+from alphard.packs.member import Member, member_of
+from alphard.packs.pack import Pack
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = torch.device("cpu")
+EPOCHS, BATCH, TRIALS, LOOPED, STEPS = 10, 64, 1024, 4, 8
+LINE = ("trainer=cpu", "callbacks=none", f"epochs={EPOCHS}", "model.net.hidden=[64,32]", "model.net.dropout=0")
+COUNTS = (1, 4, 16, 64, 256, 1024, 4096)
+AT_LEAST = {"digits": 8.0, "the lesson's": 9.0}
+Rates = dict[int, float]  # trials per minute by K
+
+
+class Lesson(TableData):
+    """Rows like the lesson's: 712 passengers with 7 numbers to train on, 179 to validate."""
+
+    def load(self) -> Splits:
+        random = np.random.default_rng(0)
+        X = random.standard_normal((891, 7)).astype(np.float32)
+        y = (X[:, 0] + X[:, 1] * X[:, 2] + random.standard_normal(891) > 0).astype(np.int64)
+        tables = [Table(X[:712], y[:712]), Table(X[712:], y[712:])]
+        return Splits.of(tables, [f"x{i}" for i in range(7)], ["died", "survived"])
+
+
+def config_of(*line: str) -> DictConfig:
+    config = compose(ROOT / "configs", (*LINE, *line))
+    must_be_sound(config)
+    return config
+
+
+def tables() -> dict[str, TableData]:
+    digits = data_of(config_of(f"batch_size={BATCH}"))
+    assert isinstance(digits, TableData)
+    return {"digits": digits, "the lesson's": Lesson(batch_size=BATCH)}
+
+
+def first(data: TableData, *line: str) -> Member:
+    # The rows are given; only the batch's size is read of the config's data.
+    member = member_of(0, config_of(f"batch_size={BATCH}", *line), data)
+    member.net.requires_grad_(True)
+    return member
+
+
+def pack_of(member: Member, data: TableData, k: int) -> Pack:
+    """K trials of their own rate and decay; their nets begin alike, which no time depends on."""
+    pack = Pack(data, CPU, k)
+    for n in range(k):
+        own = type(member.optimizer)(member.net.parameters(), lr=1e-4 * (1 + n % 50), weight_decay=0.01 * (n % 7))
+        pack.join(replace(member, number=n, optimizer=own, history=[]))
+    return pack
+
+
+def packed(member: Member, data: TableData, k: int, epochs: int = EPOCHS) -> float:
+    """Seconds a trial of EPOCHS, joined, trained and validated, of K at a time."""
+    began = time.perf_counter()
+    pack = pack_of(member, data, k)
+    joined = time.perf_counter()
+    for _ in range(epochs):
+        pack.epoch()
+    pack.leave(*(m.number for m in pack.members))
+    ended = time.perf_counter()
+    return (joined - began + (ended - joined) * EPOCHS / epochs) / k
+
+
+def looped(data: TableData, size: int | None = BATCH) -> float:
+    """Seconds a trial, one after another, as people write it, on one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    X, y = torch.from_numpy(data.splits.train.X), torch.from_numpy(data.splits.train.y)
+    features, classes = X.shape[1], len(data.splits.classes)
+    began = time.perf_counter()
+    for n in range(LOOPED):
+        net = nn.Sequential(nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, classes))
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4 * (1 + n))
+        for _ in range(EPOCHS):
+            for part in torch.randperm(len(y)).split(size or len(y)):
+                optimizer.zero_grad()
+                F.cross_entropy(net(X[part]), y[part]).backward()
+                optimizer.step()
+    seconds = (time.perf_counter() - began) / LOOPED
+    torch.set_num_threads(before)
+    return seconds
+
+
+def by_hand(data: TableData, k: int) -> Callable[[], None]:
+    """STEPS steps of K nets with torch.baddbmm and foreach operations."""
+    X, y = torch.from_numpy(data.splits.train.X), torch.from_numpy(data.splits.train.y)
+    sizes = [X.shape[1], 64, 32, len(data.splits.classes)]
+    p: list[Tensor] = []
+    for i, o in itertools.pairwise(sizes):
+        p += [(0.1 * torch.randn(k, i, o)).requires_grad_(), torch.zeros(k, 1, o).requires_grad_()]
+    first, second = ([torch.zeros_like(each) for each in p] for _ in range(2))
+
+    def steps() -> None:
+        for part in torch.randperm(len(y)).split(BATCH)[:STEPS]:
+            z, labels = X[part].expand(k, -1, -1), y[part]
+            for n in range(0, len(p), 2):
+                z = torch.baddbmm(p[n + 1], z, p[n])
+                z = z.relu() if n + 2 < len(p) else z
+            loss = F.cross_entropy(z.flatten(0, 1), labels.repeat(k), reduction="sum") / len(labels)
+            g = torch.autograd.grad(loss, p)
+            with torch.no_grad():
+                torch._foreach_mul_(p, 0.9999)
+                torch._foreach_lerp_(first, g, 0.1)
+                torch._foreach_mul_(second, 0.999)
+                torch._foreach_addcmul_(second, g, g, 0.001)
+                root = torch._foreach_sqrt(second)
+                torch._foreach_div_(root, 0.9)
+                torch._foreach_add_(root, 1e-8)
+                torch._foreach_addcdiv_(p, first, root, -0.001)
+
+    return steps
+
+
+def ratio(one: Callable[[], Any], other: Callable[[], Any], turns: int) -> float:
+    """The median over turns of the seconds of one by those of the other."""
+    one(), other()
+    found = []
+    for _ in range(turns):
+        times = []
+        for each in (one, other):
+            began = time.perf_counter()
+            each()
+            times.append(time.perf_counter() - began)
+        found.append(times[0] / times[1])
+    return statistics.median(found)
+
+
+def step(data: TableData, turns: int) -> float:
+    pack = pack_of(first(data), data, 256)
+    return ratio(lambda: pack.train(STEPS), by_hand(data, 256), turns)
+
+
+def against_the_loop(data: TableData, turns: int) -> float:
+    member = first(data)
+    return statistics.median(looped(data) / packed(member, data, TRIALS // 4) for _ in range(turns))
+
+
+def by_count(data: TableData) -> Rates:
+    member = first(data)
+    return {k: 60 / packed(member, data, k, epochs=2) for k in COUNTS}
+
+
+def plot(rates: dict[str, Rates], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4))
+    for name, found in rates.items():
+        axes.plot([*found], [*found.values()], marker="o", label=name)
+    axes.set(xscale="log", yscale="log", xlabel="trials of a pack", ylabel="trials per minute")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    data = tables()
+    kept, rates = True, {}
+    found = step(data["digits"], given.turns)
+    print(f"a step of 256 trials / by hand: {found:.2f}  (promised: at most 1.5)", flush=True)
+    kept &= found <= 1.5
+    for name, rows in data.items():
+        times = against_the_loop(rows, given.turns)
+        kept &= times >= AT_LEAST[name]
+        print(f"{name} data, pack / loop: {times:.1f}  (promised: at least {AT_LEAST[name]:.0f})", flush=True)
+    for name, rows in data.items():
+        need = memory.needed(first(rows), rows, CPU)
+        print(f"{name} data: {need / 1e6:.2f} MB a trial; trials per minute by K:", flush=True)
+        rates[name] = by_count(rows)
+        print("  " + "  ".join(f"{k}: {rate:.0f}" for k, rate in rates[name].items()), flush=True)
+    whole = first(data["digits"], "batch_size=null")
+    size = memory.size(whole, data["digits"], CPU, 1 << 31)
+    print(f"digits data, all rows in a batch: packs of {size}")
+    if given.plot:
+        plot(rates, given.plot)
+    return int(not kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
