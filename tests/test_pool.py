@@ -190,3 +190,19 @@ def test_what_a_users_net_raises_in_a_pack_lets_its_trials_train_alone(tmp_path:
     assert sorted(pool.alone) == [0, 1, 2]
     assert "such trials train one at a time" in pool.said
     assert not pool.busy
+
+
+def test_a_config_that_is_lent_is_that_of_a_copy_whatever_came_before(tmp_path: Path) -> None:
+    said = [*LINE[:-2], "model.net.hidden=[16],[8,8]", "optimizer=adamw,sgd"]
+    fixed = tuple(text for text in said if "," not in text.replace("[]", ""))
+    this = plan(Configs(str(ROOT / "configs"), "config", (), fixed).compose(hydra=True), said)
+    for hidden, optimizer, more in (
+        ("[16]", "adamw", {}),
+        ("[8,8]", "sgd", {"optimizer.momentum": 0.9}),
+        ("[16]", "sgd", {"optimizer.momentum": 0.6}),
+        ("[8,8]", "adamw", {}),
+    ):
+        chosen = {"learning_rate": len(hidden) / 1000, "model.net.hidden": hidden, "optimizer": optimizer} | more
+        lent, copy = this.configs.lent(this.space, chosen), this.configs.trial(this.space, chosen)
+        assert lent == copy
+        assert "search" not in lent
