@@ -27,7 +27,7 @@ NETS = {
 }
 
 
-@pytest.fixture(params=[1, 2], ids=["thread", "threads"])
+@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.more)], ids=["thread", "threads"])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
