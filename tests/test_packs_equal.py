@@ -183,7 +183,7 @@ def test_curves_are_the_single_runs_wherever_threads_agree_ten_times_closer(
 
 def test_a_curve_is_the_single_runs(tmp_path: Path) -> None:
     line = (*titanic(tmp_path), "trainer=cpu", "callbacks=none", "scheduler=plateau", "scheduler.patience=0")
-    line = (*line, "scheduler.threshold=0.2", "model.net.normalisation=batch", "model.net.dropout=0", "epochs=5")
+    line = (*line, "scheduler.threshold=0.2", "model.net.normalisation=layer", "model.net.dropout=0", "epochs=5")
     rows, data = alone(tmp_path / "run", *line), table(*line)
     left = trained([member(*line, data=data), member(*line, "learning_rate=0.1", number=1, data=data)], data)
     assert len(left[0].member.history) == len(rows) == 5
