@@ -17,10 +17,10 @@ Kind = Literal["status", "reset", "silent", "slow", "truncated", "lost"]
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests of a method whose path matches.
+    """What happens to the next `times` requests of a method whose path, and what is sent, match.
 
     status:    an answer of that number, the store never asked
-    reset:     the connection is reset before the request is read
+    reset:     the connection is reset, the store never asked
     lost:      the store is asked, and the connection reset before its answer is told
     silent:    nothing is said for `seconds`, and then the connection closes
     slow:      the answer comes after `seconds`
@@ -30,6 +30,8 @@ class Fault:
     kind: Kind
     method: str = ".*"
     path: str = ""
+    body: bytes = b""
+    skip: int = 0  # so many are spared at first
     times: int = 1_000_000
     status: int = 503
     said: str = "backend is unwell"
@@ -58,7 +60,7 @@ class Faulty:
         return fault
 
     def chaos(self, seed: int, share: float) -> None:
-        """By chance, but never so often in sequence that a patient client gives up, but for once in 1/share**6."""
+        """From now on, by chance; six in sequence, at which a client gives up, come once in 1/share**6 requests."""
         self.dice, self.share = random.Random(seed), share
 
     def well(self) -> None:
@@ -69,11 +71,15 @@ class Faulty:
     def count(self, method: str, path: str = "") -> int:
         return sum(bool(re.fullmatch(method, m) and re.search(path, p)) for m, p in self.asked)
 
-    def meets(self, method: str, path: str) -> Fault | None:
+    def meets(self, method: str, path: str, body: bytes) -> Fault | None:
         with self.lock:
             self.asked.append((method, path))
             for fault in self.faults:
-                if fault.times > 0 and re.fullmatch(fault.method, method) and re.search(fault.path, path):
+                asked = re.fullmatch(fault.method, method) and re.search(fault.path, path)
+                if fault.times > 0 and asked and re.search(fault.body, body):
+                    if fault.skip > 0:
+                        fault.skip -= 1
+                        continue
                     fault.times -= 1
                     self.done += 1
                     return fault
@@ -92,12 +98,12 @@ def faulty(upstream: int) -> Iterator[Faulty]:
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
-            fault = state.meets(self.command, self.path)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            fault = state.meets(self.command, self.path, body)
             kind = fault.kind if fault else None
             if kind == "reset":
                 self.reset()
                 return
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if fault and kind == "status":
                 self.tell(fault.status, [("Content-Type", "text/plain")], fault.said.encode())
                 return
