@@ -213,8 +213,9 @@ class Folder:
         try:
             if self.local is not None:
                 made = make(self.local)
-                with tempfile.TemporaryFile(dir=self.local, buffering=0) as file:
+                with tempfile.TemporaryFile(dir=self.local) as file:
                     file.write(ROOM)
+                    file.flush()
                 with contextlib.suppress(OSError):  # another run has come to write beside this one
                     for path in made:
                         path.rmdir()
