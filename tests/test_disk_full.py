@@ -21,7 +21,7 @@ from alphard.storage import Folder
 from tests.conftest import ROOT, Done, environment, run_train
 from tests.killing import has_saved, left_by, resumptions
 
-LINE = ["data=synthetic", "epochs=60", "patience=60", "threads=1", "checkpoint_seconds=0.05"]
+LINE = ["data=digits", "epochs=60", "patience=60", "threads=1", "checkpoint_seconds=0.05"]
 
 
 @contextlib.contextmanager
@@ -224,7 +224,7 @@ def test_read_only_disk_is_refused_before_training(mounted: Callable[..., Path],
     assert sorted(disk.rglob("*")) == before
     prepared = subprocess.run(
         [str(Path(sys.executable).with_name("alphard")), "prepare", "data=synthetic", f"out={disk}/p"],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
+        cwd=ROOT, env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert prepared.returncode == 2, prepared.stdout
     assert re.match(rf"error: out: {disk}/p cannot be written: Read-only file system; name", prepared.stderr)
@@ -235,17 +235,17 @@ def test_commands_on_a_disk_that_is_full_leave_no_half_of_a_file(mounted: Callab
     disk = mounted("64k")
     rows = "".join(f"{n * 37 % 101},{n * 17 % 29},{n * 37 % 101 > 50}\n" for n in range(9000))
     (tmp_path / "rows.csv").write_text(f"a,b,label\n{rows}")
-    line = ["data=csv", "data.path=rows.csv", "data.target=label"]
+    line = ["data=csv", f"data.path={tmp_path}/rows.csv", "data.target=label"]
     assert run_train(tmp_path, *line, "epochs=1", "output_dir=run").status == 0
     command = str(Path(sys.executable).with_name("alphard"))
     for arguments in (
         ["prepare", *line, f"out={disk}/p"],
-        ["predict", "run", "rows.csv", f"out={disk}/new.csv"],
-        ["predict", "run", "rows.csv", f"out={disk}/new.csv.gz", "keep=all"],
-        ["predict", "run", "rows.csv", f"out={disk}/new.parquet", "keep=all"],
+        ["predict", f"{tmp_path}/run", f"{tmp_path}/rows.csv", f"out={disk}/new.csv"],
+        ["predict", f"{tmp_path}/run", f"{tmp_path}/rows.csv", f"out={disk}/new.csv.gz", "keep=all"],
+        ["predict", f"{tmp_path}/run", f"{tmp_path}/rows.csv", f"out={disk}/new.parquet", "keep=all"],
     ):
         done = subprocess.run(
-            [command, *arguments], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+            [command, *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
         )
         assert done.returncode == 1, (arguments, done.stdout, done.stderr)
         said = rf"error: out: {disk}/\S+ cannot be written: No space left on device; the disk is full; make room, .*\n"
