@@ -99,7 +99,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 def fill(place: Path) -> Path:
     """A file that takes all the room there is."""
     ballast = place / "ballast"
-    with ballast.open("wb", buffering=0) as file:
+    with ballast.open("ab", buffering=0) as file:
         for size in (65536, 4096, 512, 1):
             try:
                 while file.write(bytes(size)) == size:
@@ -157,6 +157,7 @@ def test_run_on_a_disk_that_fills_is_kept_elsewhere_and_goes_on_when_there_is_ro
     assert "metrics.json" not in left
     for path in (disk / "run/checkpoints").iterdir():
         assert checkpoint.loads(path.read_bytes())
+    fill(disk)  # what the last attempt has left free
     refused = run_train(tmp_path, *line)
     assert refused.status == 2, refused.out
     said = (
