@@ -79,11 +79,16 @@ def claim(folder: Folder, config: DictConfig, but: Collection[str] = ()) -> None
 
 
 def write_config(folder: Folder, config: DictConfig) -> None:
-    """Write config.yaml: composed, not resolved, without output folder and Hydra's own node."""
+    """Write config.yaml."""
+    folder.write(CONFIG, config_yaml(config))
+
+
+def config_yaml(config: DictConfig) -> bytes:
+    """The config as config.yaml holds it: composed, not resolved, without output folder and Hydra's own node."""
     kept = without(config, ("output_dir", "overwrite", "resume", "hydra"))
     with open_dict(kept):
         kept.output_dir, kept.resume = None, "auto"  # so that output_dir=… on it needs no `+`
-    folder.write(CONFIG, OmegaConf.to_yaml(kept).encode())
+    return OmegaConf.to_yaml(kept).encode()
 
 
 def state(model: torch.nn.Module) -> bytes:

@@ -93,7 +93,7 @@ def _place(words: Words, rows: str) -> tuple[Folder, str]:
     folder = Folder(parent if parent or not out.startswith("/") else "/", "out")
     if _same(out, rows):
         raise UserError(f"{at}: is the file of the rows; give another")
-    if folder.fs.exists(folder.uri(name)) and not words.overwrite:
+    if folder.holds(name) and not words.overwrite:
         raise UserError(f"{at}: is there already; give another, or overwrite=true")
     return folder, name
 

@@ -89,8 +89,9 @@ def run(
         checkpoints = Checkpoints(Store(_checkpoints(folder)), config, resume, checkpoint_seconds)
 
         def parts() -> Training:
+            spare = None if lean else Path(home)
             return Training(
-                config, folder, here.local, reporter, score_test, baselines, lean, there, place, checkpoints
+                config, folder, here.local, reporter, score_test, baselines, lean, there, place, checkpoints, spare
             )
 
         if not ranks.first():  # this process trains with the first, which tells the rest
