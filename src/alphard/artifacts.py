@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from alphard import files
 from alphard.data import preprocessing
 from alphard.errors import UserError
 from alphard.fingerprint import changes, fingerprint, resolved_sha256, without
 from alphard.references import short
 from alphard.storage import Folder
 
-CONFIG, METRICS, MODEL, HISTORY, LOG = "config.yaml", "metrics.json", "model.pt", "eval_history.csv", "training.log"
+CONFIG, METRICS, MODEL, HISTORY, LOG = files.CONFIG, files.METRICS, files.MODEL, files.HISTORY, files.LOG
 CURVES, CONFUSION = "learning_curves.png", "confusion_matrix.png"
 POINTS = "curves.json"  # calibration and ROC, for report.html
 # What a run may leave here, and the run that takes its place removes.

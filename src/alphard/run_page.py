@@ -1,7 +1,6 @@
 """report.html of one run: its learning curves, confusion matrix, calibration and ROC, from the files that it left."""
 
 import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from alphard import __version__, artifacts, page
+from alphard import artifacts, files, page
 from alphard.curves import Curves
 from alphard.errors import UserError
 from alphard.page import Drawing, Page, Section
@@ -49,7 +48,7 @@ def read(folder: Folder) -> Left:
     """What the run in `folder` left.  Raises UserError for a file that no run writes."""
     metrics = _of(folder, artifacts.METRICS, json.loads, {})
     config = _of(folder, artifacts.CONFIG, yaml.safe_load, {})
-    history = _of(folder, artifacts.HISTORY, epochs, [])
+    history = _of(folder, artifacts.HISTORY, files.epochs, [])
     name = "/".join(folder.path.rstrip("/").split("/")[-2:])
     return Left(name, metrics, history, artifacts.points(folder), config)
 
@@ -68,14 +67,6 @@ def show(folder: Folder) -> None:
     else:
         print(f"{folder.path}: this run has not come to its end, or its search ended it early")
     print(said)
-
-
-def epochs(text: str) -> list[dict[str, float]]:
-    """eval_history.csv's rows, a gap where a number is missing; ValueError for another file."""
-    rows = csv.DictReader(io.StringIO(text))
-    if "epoch" not in (rows.fieldnames or ()):
-        raise ValueError("it has no column epoch")
-    return [{name: float(value or "nan") for name, value in row.items() if name} for row in rows]
 
 
 @contextmanager
@@ -199,14 +190,6 @@ def _settings(left: Left) -> Section:
     names = ("train_rows", "val_rows", "test_rows", "features", "device", "threads", "best_epoch", "stopped_epoch")
     rows = [(name.replace("_", " "), known[name]) for name in names if known.get(name) is not None]
     rows += [("classes", ", ".join(left.classes))] if left.classes else []
-    rows.append(("drawn by", versions()))
+    rows.append(("drawn by", page.versions()))
     config = yaml.safe_dump(page.unveiled(left.config), sort_keys=False, allow_unicode=True)
     return Section("Settings", "", more=page.pairs(rows) + page.folded("config.yaml", config))
-
-
-def versions() -> str:
-    """The versions that draw a page."""
-    import plotly
-    import torch
-
-    return f"alphard {__version__}, torch {torch.__version__}, plotly {plotly.__version__}"

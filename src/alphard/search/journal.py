@@ -33,7 +33,7 @@ class Journal(BaseJournalBackend):
             if number + 1 == len(self.starts):
                 self.starts.append(self.starts[-1] + len(line))
             try:
-                yield json.loads(line)
+                yield json.loads(line.decode())  # of bytes it would guess the encoding, line by line
             except ValueError:
                 where = f"{self.path}:{number + 1}"
                 raise UserError(f"search.storage: {where} is no line of a study's journal; restore the file") from None

@@ -12,12 +12,13 @@ from alphard.search import results, winner
 from alphard.storage import Folder
 
 CSV = "trials.csv"
+MOST = 200  # rows that are printed: laying out 10,000 takes half a minute, and nobody reads them
 
 
 def show_whole(folder: Path) -> None:
-    """Print the whole table of the study in `folder`, and leave trials.csv, report.html and the winner's experiment."""
+    """Print the table of the study in `folder`, and leave trials.csv, report.html and the winner's experiment."""
     said, trials = results.load(folder)
-    show(folder, said, *results.sorted_rows(said, trials), trials=trials)
+    show(folder, said, *results.sorted_rows(said, trials), most=MOST, trials=trials)
 
 
 def show(
@@ -25,7 +26,7 @@ def show(
     said: dict[str, Any],
     rows: list[results.Row],
     columns: list[str],
-    most: int | None = None,
+    most: int = MOST,
     trials: Sequence[FrozenTrial] | None = None,
 ) -> None:
     """Print a study's table, `most` rows of it, and leave trials.csv and the winner's experiment in its folder.
@@ -38,8 +39,9 @@ def show(
     for row in rows[:most]:
         table.add_row(*(_cell(row, name, objective) for name in shown))
     tables.show(table)
-    if most is not None and len(rows) > most:
-        print(f"… and {len(rows) - most} more: alphard results {folder}")
+    if len(rows) > most:
+        where = f"alphard results {folder}" if trials is None else folder / CSV
+        print(f"… and {len(rows) - most} more: {where}")
     near = sum(bool(row["near_best"]) for row in rows) - 1
     if near > 0:
         print(f"* {near} more within the noise of the best, one binomial standard error of its validation rows")

@@ -11,9 +11,8 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial
 
-from alphard import artifacts, page
+from alphard import files, page
 from alphard.page import Drawing, Page, Section
-from alphard.run_page import epochs, versions
 from alphard.search import results, study_figures, study_lines
 from alphard.search.shown import Curve, Shown, outside, shown, span
 from alphard.storage import Folder
@@ -61,9 +60,9 @@ def _curve(folder: Path, trial: FrozenTrial, objective: str) -> Curve | None:
     if trial.intermediate_values:
         steps = sorted(trial.intermediate_values)
         return steps, [float(trial.intermediate_values[step]) for step in steps]
-    path = folder / "trials" / str(trial.number) / artifacts.HISTORY
+    path = folder / "trials" / str(trial.number) / files.HISTORY
     try:
-        found = [row for row in epochs(path.read_text()) if objective in row]
+        found = [row for row in files.epochs(path.read_text()) if objective in row]
     except (OSError, ValueError, TypeError, csv.Error):  # lost, or torn by whoever copied it
         return None
     return ([int(row["epoch"]) for row in found], [row[objective] for row in found]) if found else None
@@ -149,7 +148,7 @@ def _settings(folder: Path, said: Mapping[str, Any], this: Shown) -> Section:
     known += [("data", facts)] if (facts := _data(folder, this)) else []
     known += [("job", str(job.get("name") or job.get("folder")))] if isinstance(job := said.get("job"), dict) else []
     python = ".".join(map(str, sys.version_info[:3]))
-    known.append(("drawn by", f"{versions()}, optuna {optuna.__version__}, Python {python}"))
+    known.append(("drawn by", f"{page.versions()}, optuna {optuna.__version__}, Python {python}"))
     more = (
         page.table(["dimension", "values", "exists"], space) + "<br>" + page.pairs(known) + _best_config(folder, this)
     )
@@ -169,7 +168,7 @@ def _data(folder: Path, this: Shown) -> str:
         return ""
     path = folder / "trials" / str(this.ranked[0].number)
     try:
-        metrics = json.loads((path / artifacts.METRICS).read_text())
+        metrics = json.loads((path / files.METRICS).read_text())
         names = {"train_rows": "training rows", "val_rows": "validation rows", "test_rows": "test rows, sealed"}
         counts = [f"{metrics[name]} {words}" for name, words in names.items() if metrics.get(name)]
         return ", ".join([*counts, f"{metrics['features']} features", f"{len(metrics['classes'])} classes"])
@@ -182,7 +181,7 @@ def _best_config(folder: Path, this: Shown) -> str:
     if not this.ranked:
         return ""
     try:
-        config = yaml.safe_load((folder / "trials" / str(this.ranked[0].number) / artifacts.CONFIG).read_text())
+        config = yaml.safe_load((folder / "trials" / str(this.ranked[0].number) / files.CONFIG).read_text())
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return ""
     text = yaml.safe_dump(page.unveiled(config), sort_keys=False, allow_unicode=True)
