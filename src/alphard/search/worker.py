@@ -55,6 +55,11 @@ class Probe:
 
 
 @dataclass
+class Ready:
+    """The process has imported what it needs, and takes trials."""
+
+
+@dataclass
 class Report:
     """An epoch's value; answered by whether the trial ends here."""
 
@@ -78,9 +83,11 @@ def main() -> None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         setup: Setup = parent.recv()
         from alphard.objective import WATCHED  # heavy: torch and Lightning, once
+        from alphard.run import run  # noqa: F401  likewise
 
         for name in WATCHED:  # a trial reports to the search alone
             os.environ.pop(name, None)
+        parent.send(Ready())
         frozen = False
         while True:
             job: Job | Probe = parent.recv()
