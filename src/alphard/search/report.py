@@ -7,7 +7,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from rich.table import Table
 
-from alphard import page, tables
+from alphard import documents, page, tables
 from alphard.search import results, winner
 from alphard.storage import Folder
 
@@ -18,7 +18,8 @@ MOST = 200  # rows that are printed: laying out 10,000 takes half a minute, and 
 def show_whole(folder: Path) -> None:
     """Print the table of the study in `folder`, and leave trials.csv, report.html and the winner's experiment."""
     said, trials = results.load(folder)
-    show(folder, said, *results.sorted_rows(said, trials), most=MOST, trials=trials)
+    with documents.judged(str(folder), "a search", results.RESTORE):
+        show(folder, said, *results.sorted_rows(said, trials), trials=trials)
 
 
 def show(

@@ -1,7 +1,6 @@
 """report.html of a study: best so far, lines across and along, importances, slices, its best trials, settings."""
 
 import csv
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any
 
 import optuna
 import yaml
+from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
-from alphard import files, page
+from alphard import documents, files, page
 from alphard.page import Drawing, Page, Section
 from alphard.search import results, study_figures, study_lines
 from alphard.search.shown import Curve, Shown, outside, shown, span
@@ -166,13 +166,13 @@ def _data(folder: Path, this: Shown) -> str:
     """What the best trial's metrics say of the data."""
     if not this.ranked:
         return ""
-    path = folder / "trials" / str(this.ranked[0].number)
+    path = folder / "trials" / str(this.ranked[0].number) / files.METRICS
     try:
-        metrics = json.loads((path / files.METRICS).read_text())
+        metrics = documents.of_json(path.read_bytes(), str(path))
         names = {"train_rows": "training rows", "val_rows": "validation rows", "test_rows": "test rows, sealed"}
         counts = [f"{metrics[name]} {words}" for name, words in names.items() if metrics.get(name)]
         return ", ".join([*counts, f"{metrics['features']} features", f"{len(metrics['classes'])} classes"])
-    except (OSError, LookupError, TypeError, ValueError):  # lost, or torn by whoever copied it
+    except (OSError, LookupError, TypeError, documents.NotWritten):  # lost, or torn by whoever copied it
         return ""
 
 
@@ -180,9 +180,11 @@ def _best_config(folder: Path, this: Shown) -> str:
     """The best trial's config.yaml, with its references."""
     if not this.ranked:
         return ""
+    path = folder / "trials" / str(this.ranked[0].number) / files.CONFIG
     try:
-        config = yaml.safe_load((folder / "trials" / str(this.ranked[0].number) / files.CONFIG).read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        config = documents.config(path.read_bytes(), str(path))
+    except (OSError, documents.NotWritten):
         return ""
-    text = yaml.safe_dump(page.unveiled(config), sort_keys=False, allow_unicode=True)
+    plain = page.unveiled(OmegaConf.to_container(config, resolve=False))
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     return page.folded(f"config.yaml of trial {this.ranked[0].number}", text)
