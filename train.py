@@ -88,6 +88,8 @@ def in_our_words(error: BaseException, line: Namespace | None) -> BaseException:
     if isinstance(error, OSError) and error.filename:
         what = f"{error.filename} cannot be made: {error.strerror}"
         return UserError(f"hydra.run.dir: {what}; name a folder with hydra.run.dir=…")
+    if isinstance(error, OSError) and line is not None:
+        return refused(CONFIGS, line, error)
     return error
 
 
