@@ -56,17 +56,16 @@ def read(folder: Folder) -> Left:
 def show(folder: Folder) -> None:
     """Print what the run in `folder` scored, and leave report.html beside it."""
     left = read(folder)
-    said = page.UNDRAWN
+    content = None
     if page.drawable():
         with documents.judged(folder.path, "a run", documents.TRAIN):
             content = _page(left).to_html()
-        said = f"report: {folder.write(page.FILE, content)}"
     if left.metrics:
         with documents.judged(folder.path, "a run", documents.TRAIN):
             conclude(dict(left.metrics), folder)
     else:
         print(f"{folder.path}: this run has not come to its end, or its search ended it early")
-    print(said)
+    print(page.UNDRAWN if content is None else f"report: {folder.write(page.FILE, content)}")
 
 
 def _epochs(content: bytes, where: str) -> list[dict[str, float]]:
