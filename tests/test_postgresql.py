@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.more, pytest.mark.timeout(900)]
 PLAIN, PASSWORD = "Zwoelf/geheim", "Zwoelf%2Fgeheim"  # the password, and how a URL says it
 LINE = ("search=mlp", "data.fraction=0.2", "threads=1", "epochs=3", "search.algorithm=random", "search.initial=[]")
 LINE += ("search.pruner.kind=none", "search.max_failures=0")
-LEFT = {"config.yaml", "eval_history.csv", "metrics.json", "model.pt", "training.log"}
+LEFT = {"config.yaml", "eval_history.csv", "metrics.json", "model.pt", "preprocessing.skops", "training.log"}
 
 
 @dataclass
