@@ -189,7 +189,7 @@ def case(name: str, valid: Path, folder: Path, server: Connection) -> None:
     if ended.status == 0:
         must_be_whole(kind, words, before, after, valid, aside)
         return
-    named = file.stem in err or re.search(r"error: (\d+ problems\n  )?\S+: ", err)
+    named = file.stem in err or re.search(r"error: (\d+ problems\n  )?[^\n]+: ", err)
     assert named, f"names nothing: {aside}"
     assert not re.search(r"error: \w+(Error|Exception): ", err), f"unforeseen: {aside}"
     new = after.keys() - before.keys()

@@ -127,7 +127,9 @@ def refused(configs: Path, line: Namespace, refusal: Exception) -> Exception:
     if isinstance(refusal, TypeError):
         strange = _nameless(configs, line)
         return UserError(*strange) if strange else refusal
-    if isinstance(refusal, OSError):  # which is what OmegaConf makes of a file that holds no keys
+    if isinstance(refusal, OSError) and not isinstance(
+        refusal, Refusals
+    ):  # which is what OmegaConf makes of a file that holds no keys
         folders = (Path(path) for path in (configs, line.config_dir, line.config_path) if path)
         strange = [*chain.from_iterable(map(illegible, folders))]
         return UserError(*strange) if strange else refusal

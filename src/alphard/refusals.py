@@ -1,5 +1,6 @@
 """What Hydra, OmegaConf and YAML refuse, in one line each that says what would be right."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,10 +37,13 @@ def first_line(error: BaseException) -> str:
 
 def illegible(folder: Path) -> Iterator[str]:
     """Each config file below `folder` that Hydra refuses without its name, and what would be right."""
-    for path in sorted(folder.rglob("*.yaml")):
+    for path in sorted(Path(here, name) for here, _, names in os.walk(folder, followlinks=True) for name in names):
+        if path.suffix != ".yaml":
+            continue
         try:
             text = path.read_text(encoding="utf-8")
-            found = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506  texts alone
+            with path.open(encoding="utf-8") as file:  # whose name YAML's own errors say
+                found = yaml.safe_load(file)
         except UnicodeDecodeError as error:
             yield f"{shown(path)}: byte {error.start} is no text in UTF-8; save it as UTF-8"
             continue

@@ -53,16 +53,17 @@ def show(
         print(f"  trial {row['trial']}: {row['error'].splitlines()[0]}")
     if errors:
         print(f"  what they printed: {folder}/trials/<trial>/training.log")
+    drawn = None
+    if trials is not None and page.drawable():
+        from alphard.search import study_page  # a second of imports
+
+        drawn = study_page.write(folder, said, trials, rows, columns)  # which may find that nobody wrote this study
     Folder(str(folder)).write(CSV, results.csv_text(rows, columns).encode())
     print(f"table: {folder / CSV}")
     if trials is None:
         print(f"report: alphard results {folder} draws it")
-    elif not page.drawable():
-        print(page.UNDRAWN)
     else:
-        from alphard.search import study_page  # a second of imports
-
-        print(f"report: {study_page.write(folder, said, trials, rows, columns)}")
+        print(page.UNDRAWN if drawn is None else f"report: {drawn}")
     if rows and rows[0]["state"] == "complete":
         _winner(folder, said, rows[0])
 
