@@ -8,6 +8,8 @@ from optuna.trial import FrozenTrial
 from rich.table import Table
 
 from alphard import documents, page, tables
+from alphard.errors import UserError
+from alphard.refusals import Refusals, first_line
 from alphard.search import results, winner
 from alphard.storage import Folder
 
@@ -72,7 +74,11 @@ def write_winner(folder: Path, said: dict[str, Any], best: results.Row) -> None:
     """Write the best trial's experiment."""
     objective = said["search"]["objective"]
     chosen = {k: v for k, v in best.items() if k not in results.OTHERS and k != objective and v is not None}
-    winner.write(folder, said, best["trial"], chosen, f"trial {best['trial']}: {objective} {best[objective]:.6f}")
+    try:
+        winner.write(folder, said, best["trial"], chosen, f"trial {best['trial']}: {objective} {best[objective]:.6f}")
+    except Refusals as error:  # the project's configs are others now, or study.yaml is
+        where = f"{folder / results.ABOUT}: its configs do not compose here: {first_line(error)}"
+        raise UserError(f"{where[:600]}; restore them, or the file") from None
 
 
 def _winner(folder: Path, said: dict[str, Any], best: results.Row) -> None:
