@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+from alphard.errors import masked
+
 
 class _Tee:
     """Writes to `stream` and, until the log ends, to the log; for everything else it is `stream`."""
@@ -91,7 +93,7 @@ class Log:
         for handler, stream in self.handlers:
             handler.setStream(stream)
         if isinstance(error, Exception):  # which is printed when the log has ended
-            self.copy.write(f"error: {error}\n")
+            self.copy.write(f"error: {masked(str(error))}\n")
         self.copy.close()
 
 

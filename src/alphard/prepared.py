@@ -10,7 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from alphard import build
+from alphard import build, documents
 from alphard.construct import snapshot
 from alphard.data import Splits, Table, TableData, preprocessing
 from alphard.data.table import Array
@@ -103,7 +103,6 @@ def _digest(config: DictConfig, splits: Splits) -> str:
 def _said(content: bytes) -> Any:
     """The digest in a mark; None where it is torn."""
     try:
-        said = json.loads(content)
-    except (ValueError, RecursionError):
+        return documents.of_json(content, MARK).get("sha256")
+    except documents.NotWritten:
         return None
-    return said.get("sha256") if isinstance(said, dict) else None

@@ -15,7 +15,7 @@ from alphard import ranks  # isort: split
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from alphard import artifacts, build, locking
+from alphard import artifacts, build, documents, locking
 from alphard.checkpoint import Store
 from alphard.copies import made
 from alphard.errors import UserError
@@ -119,9 +119,10 @@ def run(
                     done = parts().complete(done, lacking)
         checkpoints.leave_none()
         print(f"{folder.path} holds this config's finished run; overwrite=true trains it again")
-        conclude(done, folder)
-        reporter.go_on()
-        reporter.again({name: done[name] for name in done["logged"]}, done["stopped_epoch"])
+        with documents.judged(folder.uri(artifacts.METRICS), "a run", documents.TRAIN):
+            conclude(done, folder)
+            reporter.go_on()
+            reporter.again({name: done[name] for name in done["logged"]}, done["stopped_epoch"])
         return Result(done, folder.path)
 
 

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from alphard.errors import UserError
+from alphard.errors import UserError, masked
 from alphard.mlflow_store import Place
 from alphard.search.configs import Configs
 from alphard.search.settings import Settings
@@ -55,6 +55,11 @@ class Probe:
 
 
 @dataclass
+class Ready:
+    """The process has imported what it needs, and takes trials."""
+
+
+@dataclass
 class Report:
     """An epoch's value; answered by whether the trial ends here."""
 
@@ -78,9 +83,11 @@ def main() -> None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         setup: Setup = parent.recv()
         from alphard.objective import WATCHED  # heavy: torch and Lightning, once
+        from alphard.run import run  # noqa: F401  likewise
 
         for name in WATCHED:  # a trial reports to the search alone
             os.environ.pop(name, None)
+        parent.send(Ready())
         frozen = False
         while True:
             job: Job | Probe = parent.recv()
@@ -118,7 +125,7 @@ def _try(setup: Setup, job: Job | Probe, parent: Connection) -> Done:
     except Exception as error:  # whatever a user's own code and the libraries raise is this trial's alone
         if isinstance(job, Job) and not isinstance(error, UserError):
             _write_down(setup.folder / "trials" / str(job.number))
-        done.error = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        done.error = masked(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
     done.about = {"stopped_epoch": steps[-1], "seconds": round(time.perf_counter() - began, 3)} | done.about
     return done
 
@@ -153,7 +160,7 @@ def _write_down(home: Path) -> None:
     """The error being handled, where the trial's own words are."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / "training.log").open("a", encoding="utf-8") as log:
-        traceback.print_exc(file=log)
+        log.write(masked(traceback.format_exc()))
 
 
 def _end_with(parent: Connection) -> None:
