@@ -16,6 +16,11 @@ import fsspec
 
 from alphard.errors import TrainingError, UserError
 
+# What may be opened.  Of the rest that fsspec knows, some run what a file says (reference://'s templates), run a
+# program, or open one address within another, past the judge of it.
+SCHEMES = {
+    *("gs", "gcs", "s3", "s3a", "az", "abfs", "abfss", "adl", "oss", "http", "https", "ftp", "hf", "memory", "file"),
+}
 EMULATOR = "STORAGE_EMULATOR_HOST"  # names what stands in for Google Cloud Storage
 # Files that are read at a time.  Emulators answer one by one, and refuse those that wait behind a few others.
 AT_ONCE, AT_ONCE_EMULATED = 32, 4
@@ -209,7 +214,12 @@ def make(folder: Path) -> list[Path]:
 
 
 def _prepare(path: str) -> None:
-    """Before gcsfs is imported: no look-ups that an emulator never answers, and its errors are told by us alone."""
+    """Before gcsfs is imported: no look-ups that an emulator never answers, and its errors are told by us alone.
+
+    Raises ValueError, as fsspec does, for an address that it is not to open.
+    """
+    if is_url(path) and ("::" in path or path.split("://", maxsplit=1)[0] not in SCHEMES):
+        raise ValueError(f"Protocol not known: {path}")
     if path.startswith(("gs://", "gcs://")):
         if os.environ.get(EMULATOR):
             os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -238,7 +248,7 @@ def _local(path: str) -> Path:
 
 
 def _unknown(path: str, at: str, error: Exception) -> UserError:
-    scheme = path.split("://", maxsplit=1)[0]
+    scheme = path.split("://", maxsplit=1)[0].split("::")[0]
     if isinstance(error, ImportError):
         return UserError(f"{at}: {path} needs a package that is not installed: {error}")
     if "rotocol not known" in str(error):
