@@ -25,15 +25,18 @@ def refuse(arguments: Sequence[str], sealed: bool) -> None:
     from alphard.hydra_seam import command_line
 
     line = command_line(arguments)
-    problems = [*_flags(vars(line), sealed)]
+    problems = [*_flags(vars(line), sealed, any(word.partition("=")[0] == "--experiment" for word in arguments))]
     problems += [f"{argument}: {why}" for argument in line.overrides if (why := _why_not(argument, sealed))]
     if problems:
         raise UserError(*problems)
 
 
-def _flags(flags: dict[str, str | None], sealed: bool) -> Iterator[str]:
+def _flags(flags: dict[str, str | None], sealed: bool, dashed: bool) -> Iterator[str]:
+    """What is wrong with flags.  dashed: whether --experiment was written, which Hydra takes for another flag."""
     rerun, name = flags.get("experimental_rerun"), flags["config_name"]
-    if rerun is not None:
+    if rerun is not None and dashed:
+        yield f"--experiment={rerun}: train.py speaks Hydra's syntax; write experiment={rerun}"
+    elif rerun is not None:
         why = "unpickles a file, which can run any code; repeat a run from its config.yaml instead"
         yield f"--experimental-rerun={rerun}: {why}"
     for flag in ("config_path", "config_dir") if sealed else ():

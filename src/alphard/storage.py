@@ -248,7 +248,7 @@ def _local(path: str) -> Path:
 
 
 def _unknown(path: str, at: str, error: Exception) -> UserError:
-    scheme = path.split("://", maxsplit=1)[0].split("::")[0]
+    scheme = path.split("://", maxsplit=1)[0].split("::", maxsplit=1)[0]
     if isinstance(error, ImportError):
         return UserError(f"{at}: {path} needs a package that is not installed: {error}")
     if "rotocol not known" in str(error):
