@@ -14,7 +14,6 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from tests.conftest import ROOT, Done, run_train
@@ -188,7 +187,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "evil.py": f"open({str(canary)!r}, 'w')",
         "hubconf.py": f"open({str(canary)!r}, 'w')",
     }
-    command = "{{ ().__class__.__base__.__subclasses__() }}" + "{{ lipsum.__globals__.os.system('touch %s') }}" % canary
+    command = f"{{{{ lipsum.__globals__.os.system('touch {canary}') }}}}"
     texts["reference.json"] = json.dumps({"version": 1, "refs": {"x": [command]}, "templates": {"u": command}})
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -240,8 +239,11 @@ class Refused(Exception):
         self.done = done
 
 
-def attacked(name: str, theirs: Path, tmp_path: Path, sealed: bool, tuner: bool) -> Done:
-    """An attack, carried out in a folder of its own beside a copy of their files."""
+def attacked(name: str, theirs: Path, tmp_path: Path, sealed: bool, way: str) -> Done:
+    """An attack, carried out in a folder of its own.
+
+    way: on train.py's own line; through convert_command.sh, as data or as words of Hydra's.
+    """
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(theirs / "rows.csv", home)
@@ -249,9 +251,9 @@ def attacked(name: str, theirs: Path, tmp_path: Path, sealed: bool, tuner: bool)
     line = [word.replace("CANARY", str(canary)).replace("THEIRS", str(theirs)) for word in ATTACKS[name]]
     more = {"GEHEIM": SECRET, "EVIL": "os.system", "NODE": f"{{_target_: os.system, command: touch {canary}}}"}
     more |= {"ALPHARD_SEALED": "1"} if sealed else {}
-    if tuner:
+    if way != "command":
         try:
-            line = spoken(as_a_tuner(line), home, **more)
+            line = spoken(as_a_tuner(line) if way == "data" else line, home, **more)
         except Refused as refusal:
             return refusal.done
     return run_train(home, *line, **more)
@@ -266,17 +268,88 @@ def must_be_harmless(done: Done, theirs: Path, debug: bool = False) -> None:
     """Nothing ran, one error was said, and nothing was left."""
     assert not (theirs.parent / "canary").exists()
     assert done.status in (1, 2), (done.status, done.out, done.err)
-    assert ("Traceback" in done.err) == debug
+    assert debug or "Traceback" not in done.err
     assert SECRET not in done.out + done.err
     for path in done.folder.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
     assert done.err.count("error: ") + done.err.count("convert_command.sh: ") == 1, done.err
 
 
+# One of each kind, for those who wait.
+FEW = (
+    *("target: in a list", "target: an alias in Lightning", "target: decoded", "hydra: callbacks, whole"),
+    *(
+        "hydra: a pickled run, abbreviated",
+        "hydra: a bomb",
+        "file: a pickle in an npz",
+        "file: templates in a reference",
+    ),
+    *("secret: in pieces", "secret: to its constructor"),
+)
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_few_attacks_run_nothing(name: str, theirs: Path, tmp_path: Path) -> None:
+    must_be_harmless(attacked(name, theirs, tmp_path, sealed=False, way="command"), theirs)
+
+
 @pytest.mark.more
-@pytest.mark.parametrize("tuner", [False, True], ids=["", "tuner"])
+@pytest.mark.parametrize("way", ["command", "data", "words"])
 @pytest.mark.parametrize("sealed", [False, True], ids=["", "sealed"])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_no_attack_runs(name: str, sealed: bool, tuner: bool, theirs: Path, tmp_path: Path) -> None:
-    debug = not tuner and "debug=true" in ATTACKS[name]
-    must_be_harmless(attacked(name, theirs, tmp_path, sealed, tuner), theirs, debug)
+def test_no_attack_runs(name: str, sealed: bool, way: str, theirs: Path, tmp_path: Path) -> None:
+    done = attacked(name, theirs, tmp_path, sealed, way)
+    must_be_harmless(done, theirs, debug="debug=true" in ATTACKS[name])
+
+
+def test_there_are_sixty_and_more() -> None:
+    assert len(ATTACKS) > 60
+
+
+def test_what_lies_in_the_output_folder_leads_nowhere_else(tmp_path: Path) -> None:
+    """Links that somebody laid under a run's own names: what they lead to is never written, nor removed."""
+    away, out = tmp_path / "away", tmp_path / "out"
+    away.mkdir()
+    out.mkdir()
+    names = ("config.yaml", "metrics.json", "model.pt", "training.log", "eval_history.csv", "learning_curves.png")
+    for name in names:
+        (away / name).write_text("mine")
+        (out / name).symlink_to(away / name)
+    done = run_train(tmp_path, "epochs=1", "threads=1", "output_dir=out", "overwrite=true")
+    assert done.status == 0, done.err
+    assert {path.name: path.read_text() for path in away.iterdir()} == dict.fromkeys(names, "mine")
+    assert not any((out / name).is_symlink() for name in names)
+
+
+@pytest.mark.parametrize("name", ["../../away", "/tmp/away", "a/../../../away"])
+def test_a_loggers_name_leads_out_of_no_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    line = ("epochs=1", "threads=1", "output_dir=out", "logger=csv", f"+logger.csv.name={name}")
+    done = run_train(tmp_path / "home", *line)
+    assert {path.name for path in tmp_path.iterdir()} == {"home"}
+    assert not Path("/tmp/away").exists()
+    assert done.status == 2, done.out + done.err
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800"])
+@pytest.mark.parametrize("what", ["classes", "feature_names"])
+def test_a_name_that_no_file_holds_is_refused_at_loading(what: str, name: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    arrays = {"X": random.random((60, 2)).astype(np.float32), "y": np.arange(60) % 2}
+    names = {what: np.array([name, "other"])}
+    for split in ("train", "val"):
+        np.savez(tmp_path / f"{split}.npz", **{f"{key}_{split}": value for key, value in arrays.items()}, **names)
+    done = run_train(tmp_path, "data=npz", "data.train=train.npz", "data.validation=val.npz", "output_dir=out")
+    assert done.status == 2
+    assert f"{what}: {name!a} holds a NUL, or half a character; rename it" in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_name_acts_on_a_terminal(tmp_path: Path) -> None:
+    rows = "a,b\x1b]0;owned\x07,y\n" + "".join(f"{n % 7},1,{'n' if n % 2 else 'm'}\n" for n in range(80))
+    (tmp_path / "rows.csv").write_text(rows)
+    line = ("data=csv", "data.path=rows.csv", "epochs=1", "threads=1")
+    for target in ("y", "none"):
+        done = run_train(tmp_path, *line, f"data.target={target}", f"output_dir={target}")
+        assert "\x1b" not in done.out + done.err
+        assert r"b\x1b]0;owned\x07" in done.err
