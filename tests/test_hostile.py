@@ -101,6 +101,7 @@ HYDRA = {
     "a name that leaves": ["--config-name=../theirs/configs/evil"],
     "an option that leaves": ["experiment=../../theirs/configs/experiment/evil"],
     "a bomb": ["--config-dir=THEIRS/bomb", "experiment=bomb"],
+    "a bomb beside a number": ["--config-dir=THEIRS/bomb", "experiment=bomb", "seed=3"],
     "a ring": ["--config-dir=THEIRS/ring", "experiment=ring"],
 }
 FILES = {
@@ -147,6 +148,7 @@ SECRETS = {
     "to its constructor": ["+trainer.strategy=${oc.env:GEHEIM}"],
     "as a device": ["trainer.accelerator=${oc.env:GEHEIM}"],
     "as an objective": [*ROWS, "objective=${oc.env:GEHEIM}"],
+    "as Hydra's folder": ["hydra.run.dir='rows.csv/${oc.env:GEHEIM}'"],
     "as a storage": [*ROWS, "search=mlp", "search.storage='mysql://x:${oc.env:GEHEIM}@h/y'"],
     "as a tracker": [*ROWS, "logger=mlflow", "logger.mlflow.tracking_uri='evil://${oc.env:GEHEIM}'"],
     "said in full": ["model.net.hidden=${oc.env:GEHEIM}", "debug=true"],

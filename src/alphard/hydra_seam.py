@@ -8,7 +8,10 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser  # what Hydra itself takes for a flag; nothing public says it
 
-from alphard import targets
+from alphard import (
+    references,  # noqa: F401  from here on it keeps what ${oc.env:…} gives out of errors
+    targets,
+)
 from alphard.errors import UserError
 
 # 1.4 takes a list of trusted targets, warns without one, and 1.5 will refuse.  1.3 knows none: check.py stands alone.
