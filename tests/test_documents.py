@@ -104,7 +104,7 @@ def test_a_users_config_may_have_aliases_and_no_bomb(text: str, far: bool, tmp_p
 
 
 def test_no_error_says_what_the_environment_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    import alphard.references  # noqa: F401  which listens
+    import alphard.hydra_seam  # noqa: F401  which listens
 
     monkeypatch.setattr(errors, "_unsaid", {})
     monkeypatch.setenv("GEHEIM", "first'line\nsecond\tline")
