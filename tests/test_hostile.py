@@ -266,17 +266,19 @@ def as_a_tuner(line: list[str]) -> list[str]:
     return [word if word[0] in "-~" else f"--{word}" for word in line]
 
 
-def must_be_harmless(done: Done, theirs: Path, debug: bool = False) -> None:
-    """Nothing ran, one error was said, and nothing was left."""
+def must_be_harmless(done: Done, theirs: Path, debug: bool = False, plain: bool = False) -> None:
+    """Nothing ran, one error was said, and no secret was left.  plain: the payload was a text, and no error."""
     assert not (theirs.parent / "canary").exists()
-    assert done.status in (1, 2), (done.status, done.out, done.err)
+    assert done.status in ((0,) if plain else (1, 2)), (done.status, done.out, done.err)
     assert debug or "Traceback" not in done.err
     assert SECRET not in done.out + done.err
     for path in done.folder.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
-    assert done.err.count("error: ") + done.err.count("convert_command.sh: ") == 1, done.err
+    assert done.err.count("error: ") + done.err.count("convert_command.sh: ") == (not plain), done.err
 
 
+# As a tuner's data a reference is a text, of which any folder may be called.
+PLAIN = {"secret: as a folder", "secret: as Hydra's folder"}
 # One of each kind, for those who wait.
 FEW = (
     *("target: in a list", "target: an alias in Lightning", "target: decoded", "hydra: callbacks, whole"),
@@ -301,7 +303,8 @@ def test_a_few_attacks_run_nothing(name: str, theirs: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_attack_runs(name: str, sealed: bool, way: str, theirs: Path, tmp_path: Path) -> None:
     done = attacked(name, theirs, tmp_path, sealed, way)
-    must_be_harmless(done, theirs, debug="debug=true" in ATTACKS[name])
+    plain = way == "data" and not done.status and name in PLAIN
+    must_be_harmless(done, theirs, debug="debug=true" in ATTACKS[name], plain=plain)
 
 
 def test_there_are_sixty_and_more() -> None:
