@@ -17,6 +17,8 @@ LEAVES = re.compile(r"(?<![\w.-])\.\.(?![\w.-])|\$\{[^}]*:")
 LEAVES_AS_NAME = re.compile(rf"^/|{LEAVES.pattern}")
 # Where under hydra a reference names a folder or a word, and never something to build.
 REFERS = re.compile(r"hydra\.(?:run|sweep|job|output_subdir|verbose|help)(?:\..*)?")
+# Hydra resolves its own node twice, so that a reference in it is one however a tuner's data was escaped.
+HYDRAS = re.compile(r"\$\{(?:now:|hydra[.:])[^{}$]*\}")
 SAYS_HYDRA = re.compile(r"(?<!\w)hydra(?!\w)")
 
 
@@ -56,6 +58,8 @@ def _why_not(argument: str, sealed: bool) -> str | None:
         return why
     if _is_hydra(node) and not SEALED.fullmatch(f"{node}={value}"):
         return "with ALPHARD_SEALED=1, of hydra.* only run.dir, sweep.*, job.name and verbose may be set"
+    if _is_hydra(node) and "${" in HYDRAS.sub("", value.replace("\\", "")):
+        return "with ALPHARD_SEALED=1, this may refer to ${now:…} and ${hydra.…} alone: a folder's name is no secret"
     # A key without a dot may be a group, whose options are files.
     if "." not in key.partition("@")[0] and leaves(value):
         return "with ALPHARD_SEALED=1, this has to be a name in configs/, without .. and ${...:...}"
