@@ -1,5 +1,6 @@
 """A config composed as train.py composes it, and Hydra's refusals in words that say what would be right."""
 
+import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -162,6 +163,8 @@ def _translate(configs: Path, text: str, override: Override, error: Exception, p
         return first_line(error)
     if known and not override.is_delete():
         return f"{key}: {no_option(value, known) if value not in known else f'{value}: {first_line(error)}'}"
+    inner = re.search(r"full_key: (\S+)", message)
+    key = inner[1] if inner and inner[1].startswith(f"{key}.") else key  # of model.net={colour: red}, model.net.colour
     if "is not in struct" in message or "No match in the defaults list" in message or "Could not override" in message:
         return f"{key}: no such key{meant(configs, text, key, compose(configs, passed))}"
     if "Cannot merge" in message and isinstance(override.value(), dict):

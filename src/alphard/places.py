@@ -7,10 +7,22 @@ from typing import Literal
 
 from alphard.errors import UserError
 
+# What may be opened.  Of the rest that fsspec knows, some run what a file says (reference://'s templates), run a
+# program, or open one address within another, past the judge of it.
+SCHEMES = {
+    *("gs", "gcs", "s3", "s3a", "az", "abfs", "abfss", "adl", "oss", "http", "https", "ftp", "hf", "memory", "file"),
+}
+
 
 def is_url(path: str) -> bool:
     """Whether `path` names something that is not a local file."""
     return "://" in path and not path.startswith("file://")
+
+
+def must_be_plain(path: str) -> None:
+    """Raise ValueError, as fsspec does, for an address that it is not to open."""
+    if is_url(path) and ("::" in path or path.split("://", maxsplit=1)[0] not in SCHEMES):
+        raise ValueError(f"Protocol not known: {path}")
 
 
 def local(path: str) -> Path:

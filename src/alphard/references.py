@@ -3,7 +3,6 @@
 What a reference leads to is met where it stands; what a resolver makes (oc.create) stands nowhere else.
 """
 
-import os
 import re
 import typing
 from collections.abc import Iterator
@@ -11,24 +10,13 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
-from omegaconf.resolvers import oc
 
-from alphard.errors import unsay
+from alphard import hydra_seam  # noqa: F401  which keeps what ${oc.env:…} gives out of errors
 
 Node = DictConfig | ListConfig
 
 DEEPEST = 40  # dots in a path: what is deeper goes round in circles by a resolver
 REFERENCE = re.compile(r"\$\{[^${}: ]+\}")  # a value that is another node's, and no resolver's
-
-
-def _of_environment(name: str, *default: Any) -> Any:
-    """`${oc.env:NAME,default}`, of which an error says the reference and never the value."""
-    if name in os.environ:
-        unsay(os.environ[name], f"${{oc.env:{name}}}")
-    return oc.env(name, *default)
-
-
-OmegaConf.register_new_resolver("oc.env", _of_environment, replace=True)
 
 
 def walk(node: Node, path: str) -> Iterator[tuple[str, Any, Any, Any]]:

@@ -17,7 +17,7 @@ import fsspec
 from alphard import faults
 from alphard.errors import TrainingError, UserError
 from alphard.faults import EMULATOR, told
-from alphard.places import is_url, kind_of, local, make
+from alphard.places import is_url, kind_of, local, make, must_be_plain
 
 __all__ = ["Folder", "is_url", "kind_of", "make", "reading"]
 
@@ -53,6 +53,7 @@ def reading(path: str, at: str) -> Iterator[BinaryIO]:
 def _opened(path: str, at: str) -> BinaryIO:
     if not is_url(path):
         return open(local(path), "rb")
+    must_be_plain(path)
     file = fsspec.open(path, "rb", **faults.options(path)).open()
     return cast(BinaryIO, io.BufferedReader(faults.Watched(file, path, at), AT_A_TIME))
 
@@ -66,6 +67,7 @@ class Folder:
     def __init__(self, path: str, at: str = "output_dir") -> None:
         try:
             self.path, self.at = path.rstrip("/") if is_url(path) else str(local(path)), at
+            must_be_plain(self.path)
             self.fs: Any = fsspec.core.url_to_fs(self.path, **faults.options(self.path))[0]
         except Exception as error:  # a bucket's client raises what it likes
             raise _unknown(path, at, error) from None
@@ -233,7 +235,7 @@ class Folder:
 
 
 def _unknown(path: str, at: str, error: Exception) -> UserError:
-    scheme = path.split("://", maxsplit=1)[0]
+    scheme = path.split("://", maxsplit=1)[0].split("::", maxsplit=1)[0]
     if isinstance(error, ImportError):
         return UserError(f"{at}: {path} needs a package that is not installed: {error}")
     if "rotocol not known" in str(error):

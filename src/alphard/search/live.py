@@ -90,7 +90,7 @@ class Progress:
     def _table(self) -> Group:
         table = Table("trial", "epoch", self.objective, "values")
         for number, (trial, step, value) in sorted(self.running.items()):
-            table.add_row(str(number), f"{step}", "" if value is None else f"{value:.4f}", values(trial.chosen))
+            table.add_row(str(number), f"{step}", "" if value is None else f"{value:.4f}", Text(values(trial.chosen)))
         done = sum(self.counts.values())
         states = ", ".join(f"{count} {SHOWN[state]}" for state, count in self.counts.items() if count)
         best = f"; best {self.best[1]:.6f} in trial {self.best[0]}" if self.best else ""

@@ -24,6 +24,7 @@ from alphard.search import grammar, owner
 from alphard.search.configs import Configs
 from alphard.search.space import Categorical, Space
 from alphard.search.storages import JOURNAL, storage_of, stored
+from alphard.storage import Folder
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -167,8 +168,10 @@ def about(folder: Path) -> dict[str, Any]:
     path = folder / ABOUT
     if not path.is_file():
         near = ", ".join(sorted(str(p.parent) for f in (folder, folder.parent) for p in f.glob(f"*/{ABOUT}"))[:6])
-        raise UserError(f"{folder}: holds no study{f'; there are {near}' if near else ''}")
-    found = documents.of_yaml(path.read_bytes(), str(path), "a search", RESTORE)
+        remedy = f"there are {near}; name one" if near else "give studies/NAME, or the folder of a run"
+        raise UserError(f"{folder}: holds no study; {remedy}")
+    content = Folder(str(folder), "study").read(ABOUT) or b""
+    found = documents.of_yaml(content, str(path), "a search", RESTORE)
     try:
         TypeAdapter(About).validate_python(found, strict=True)
     except ValidationError as error:
