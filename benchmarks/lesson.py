@@ -75,7 +75,7 @@ def main():
 
 main()
 """
-EPOCHS, TURNS = 200, 2
+EPOCHS, TURNS = 200, 7
 SETTINGS = {"epochs": EPOCHS, "learning_rate": 0.001, "patience": EPOCHS, "min_delta": 0.0}
 
 
