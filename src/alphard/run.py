@@ -10,7 +10,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from alphard import ranks  # isort: split
+from alphard import ranks, unpatched  # noqa: F401  before Lightning, for what they do
+
+# isort: split
 
 import torch
 from omegaconf import DictConfig, OmegaConf

@@ -16,6 +16,7 @@ from alphard.errors import Interrupted, Pruned, TrainingError, UserError
 from alphard.fingerprint import resolved_sha256
 from alphard.history import History
 from alphard.hooks import LastStep, Start
+from alphard.in_one_go import InOneGo
 from alphard.log import Log
 from alphard.mlflow_store import Place
 from alphard.models import BestWeights
@@ -82,8 +83,10 @@ class Training:
         # What is reported has been kept: a signal may come between the two.
         callbacks: list[pl.Callback] = [self.tracking, Start(self.begin), self.copies, self.history, *own]
         callbacks += [self.reporter, self.progress, *cut]
+        last = [checkpoints.steps] if checkpoints else []
+        callbacks += [InOneGo(*last), *last]
         if checkpoints:
-            callbacks = [checkpoints, *callbacks, checkpoints.steps]
+            callbacks = [checkpoints, *callbacks]
             checkpoints.rows = self.rows
         self.trainer = build.trainer_of(config, callbacks, local, [*self.tracking.loggers.values()])
         self.progress.shown &= self.trainer.progress_bar_callback is None  # there is one terminal
