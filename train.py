@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from alphard import arguments, foreign, guard, hydra_seam, multirun, signals
-from alphard.errors import Interrupted, UserError, unforeseen
+from alphard.errors import Interrupted, UserError, masked, unforeseen
 
 CONFIGS = Path(__file__).parent / "configs"
 # A run's own config.yaml has no hydra node; these are what config.yaml in configs/ says of it.
@@ -88,13 +88,15 @@ def in_our_words(error: BaseException, line: Namespace | None) -> BaseException:
     if isinstance(error, OSError) and error.filename:
         what = f"{error.filename} cannot be made: {error.strerror}"
         return UserError(f"hydra.run.dir: {what}; name a folder with hydra.run.dir=…")
+    if isinstance(error, OSError) and line is not None:
+        return refused(CONFIGS, line, error)
     return error
 
 
 def tell(error: BaseException, debug: bool) -> None:
     """An error as a user reads it: one paragraph; the traceback only where it was asked for."""
     if debug:
-        traceback.print_exception(error)
+        print(masked("".join(traceback.format_exception(error))), file=sys.stderr)
     if isinstance(error, UserError):
         text = error.paragraph()
     else:

@@ -8,6 +8,7 @@ import pytest
 from alphard.compose import Refusals, check_sweep, compose, refused
 from alphard.errors import UserError
 from alphard.hydra_seam import command_line
+from alphard.refusals import illegible
 from tests.conftest import ROOT, run_train
 
 pytestmark = pytest.mark.hydra
@@ -131,3 +132,22 @@ def test_train_py_says_one_line_and_leaves_nothing(words: list[str], problem: st
     assert done.err.startswith(f"error: {problem}")
     assert len(done.err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"epochs: 1 # \xff", "byte 12 is no text in UTF-8"),
+        (b"7\n", "holds '7' alone"),
+        (b"# @package\nepochs: 1\n", "# @package: is no header"),
+        (b"# @package _global_\ndefaults: [2.5]\n", "defaults: 2.5: is neither"),
+        (b"epochs: [1\n", "not YAML: "),
+    ],
+)
+def test_a_file_that_hydra_refuses_without_its_name_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_bytes(content)
+    (tmp_path / "experiment/sound.yaml").write_text("# @package _global_\nepochs: 3\n")
+    (problem,) = illegible(tmp_path)
+    assert problem.startswith(f"{tmp_path}/experiment/mine.yaml:")
+    assert said in problem

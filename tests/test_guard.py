@@ -73,6 +73,7 @@ REACHES_OUT = [
         "data@x=../y",
         "experiment=..",
     ),
+    *("hydra.run.dir=${oc.env:MINE}", r"hydra.job.name=\${oc.env:MINE}", "hydra.sweep.dir=${x}"),
     *("experiment=${oc.env:MINE}", r"experiment=$\{oc.decode\:.\}$\{oc.decode\:.\}/x", r"experiment=$\{oc.env:MINE}"),
 ]
 

@@ -1,22 +1,30 @@
 """Files that are not what they should be, in every place where the subcommands read or write one."""
 
+import io
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from alphard import checkpoint
 from alphard.cli import main
 from alphard.errors import UserError
+from alphard.guard import refuse
+from alphard.search.storages import storage_of
 from alphard.storage import Folder
 from tests.conftest import ROOT, environment
 from tests.in_process import run_here
@@ -171,3 +179,183 @@ def test_a_run_whose_checkpoints_have_no_place_is_refused(tmp_path: Path) -> Non
     (tmp_path / "out/checkpoints").write_text("a file")
     with pytest.raises(UserError, match="checkpoints is a file, and checkpoints go there"):
         run_here(tmp_path / "out", "epochs=1")
+
+
+# A run, or a study, that somebody else made
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+SECRET = "xyzzy-49152-plugh"
+
+
+class Evil:
+    """Makes a file where it is unpickled."""
+
+    def __reduce__(self) -> object:
+        return os.system, ("touch canary",)
+
+
+@pytest.mark.parametrize("command", ["predict", "results", "train"])
+def test_a_bomb_in_a_runs_folder_is_refused_at_once(
+    command: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("run/config.yaml").write_text(BOMB)
+    if command == "train":
+        with pytest.raises(UserError, match=r"config\.yaml: is not what a run writes: an alias, \*a0"):
+            run_here(place / "run", "epochs=1")
+        return
+    assert main([command, "run", *(["rows.csv", "out=new.csv"] if command == "predict" else [])]) == 2
+    said = capsys.readouterr().err
+    assert "run/config.yaml: is not what a run writes: an alias, *a0, where its value belongs; " in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "net: {hidden: '${oc.env:GEHEIM}'}",
+        "net: {hidden: '[8, ${oc.env:GEHEIM}]'}",
+        "net: {_target_: '${oc.env:GEHEIM}'}",
+        "net: {_target_: 'torch.nn.${oc.env:GEHEIM}'}",
+        "net: {'${oc.env:GEHEIM}': 1}",
+        "net: '${oc.decode:${oc.env:GEHEIM}}'",
+        "net: {_target_: torch.nn.Linear, in_features: 2, out_features: 2, device: '${oc.env:GEHEIM}'}",
+        "smoothing: '${oc.env:GEHEIM}'",
+    ],
+)
+def test_a_foreign_config_makes_no_command_say_a_secret(
+    line: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEHEIM", SECRET)
+    theirs: Any = yaml.safe_load(Path("run/config.yaml").read_text())
+    for key, value in yaml.safe_load(line).items():
+        theirs["model"][key] = theirs["model"][key] | value if isinstance(value, dict) else value
+    Path("run/config.yaml").write_text(yaml.safe_dump(theirs))
+    assert main(["predict", "run", "rows.csv", "out=new.csv"]) == 2
+    main(["results", "run"])
+    said = capsys.readouterr()
+    assert SECRET not in said.out + said.err
+    assert said.err.startswith("error: ")
+    assert not any(SECRET.encode() in path.read_bytes() for path in place.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("name", ["model.pt", "preprocessing.skops", "metrics.json", "config.yaml", "curves.json"])
+def test_no_file_of_a_run_is_unpickled(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for content in (pickle.dumps(Evil()), saved({"weight": Evil()}), saved(Evil())):
+        (place / "run" / name).write_bytes(content)
+        main(["predict", "run", "rows.csv", "out=new.csv"])
+        main(["results", "run"])
+        assert not Path("canary").exists()
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def saved(thing: object) -> bytes:
+    content = io.BytesIO()
+    torch.save(thing, content)
+    return content.getvalue()
+
+
+def test_no_checkpoint_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_here(tmp_path / "out", "epochs=1")
+    (tmp_path / "out/metrics.json").unlink()
+    (tmp_path / "out/checkpoints").mkdir(exist_ok=True)
+    for name in ("last.ckpt", "1.ckpt", "1.pt", "hpc_ckpt_1.ckpt", "step-1.ckpt"):
+        (tmp_path / "out/checkpoints" / name).write_bytes(saved({"state_dict": Evil()}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run_here(tmp_path / "out", "epochs=1")
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study of one trial, as its folder says it."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "studies/mine"
+    made = optuna.create_study(study_name="mine", storage=storage_of(folder, None), direction="maximize")
+    space = {"kind": optuna.distributions.CategoricalDistribution(["a", "[b"])}
+    made.add_trial(optuna.trial.create_trial(value=0.5, params={"kind": "[b"}, distributions=space))
+    write_about(folder, space={"kind": "choice(a, b)"})
+    return folder
+
+
+def write_about(folder: Path, **search: Any) -> None:
+    """A study.yaml of theirs."""
+    configs = {"folder": str(ROOT / "configs"), "name": "config", "extra": [], "overrides": [], "choices": {}}
+    node = {"objective": "validation_accuracy", "direction": "maximize", "space": {"x": "interval(0, 1)"}, **search}
+    said = {"configs": configs | {"groups": []}, "overrides": [], "search": node}
+    (folder / "study.yaml").write_text(yaml.safe_dump(said))
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one error of `alphard results studies/mine`."""
+    capsys.readouterr()
+    assert main(["results", "studies/mine"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("error: ") == 1
+    return said
+
+
+def test_a_value_in_a_journal_that_no_search_chose(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys)
+    assert "trial 0: kind: '[b': " in said
+    assert "the study's storage is damaged" in said
+
+
+@pytest.mark.parametrize(
+    "space", [{"x": 5}, {"x": ["a"]}, {"x": "interval(0"}, {"x": "choice()"}, {"when": 5}, {"when": {"a": 1}}, {}]
+)
+def test_an_odd_space_is_one_error(space: Any, study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_about(study, space=space)
+    assert "search.space" in refused(capsys)
+
+
+@pytest.mark.parametrize("search", [{"objective": 5}, {"direction": "up"}, {"space": "x"}, {"space": [1]}])
+def test_an_odd_study_is_one_error(search: Any, study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_about(study, **search)
+    assert f"study.yaml: is not what a search writes: search.{next(iter(search))}: " in refused(capsys)
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", "5", "{}", "[" * 100_000, '{"op_code": 99}', '{"op_code": 0}', '{"op_code": 4, "trial_id": "x"}']
+)
+def test_an_odd_line_of_a_journal_is_one_error(line: str, study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (study / "journal.log").open("a") as file:
+        file.write(f"{line}\n")
+    assert "journal.log" in refused(capsys)
+
+
+def test_a_bomb_for_a_study(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (study / "study.yaml").write_text(BOMB)
+    assert "study.yaml: is not what a search writes: an alias, *a0" in refused(capsys)
+
+
+def test_a_studys_storage_says_no_secret(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEHEIM", SECRET)
+    for storage in ("${oc.env:GEHEIM}", "mysql://x:${oc.env:GEHEIM}@h/d", "sqlite:////nosuch/${oc.env:GEHEIM}/x.db"):
+        write_about(study, storage=storage)
+        said = refused(capsys)
+        assert SECRET not in said
+        assert "search.storage" in said
+
+
+def test_small_mistakes_have_remedies(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said_of(*words: str) -> str:
+        assert main(words) == 2
+        return capsys.readouterr().err
+
+    study.rename(study.with_name("other"))
+    assert "a study's folder keeps the name that it was made under" in said_of("results", "studies/other")
+    assert "holds no study; there are studies/other; name one" in said_of("results", "studies")
+    assert "study.yaml is a file; give the folder of a study" in said_of("results", "studies/other/study.yaml")
+    assert "out: is given twice; give it once" in said_of("predict", "run", "rows.csv", "out=a.csv", "out=b.csv")
+    shutil.copytree(ROOT / "configs", "configs")
+    assert "out: is given twice; give it once" in said_of("prepare", "out=a", "out=b")
+    Path("place/train.npz").mkdir(parents=True)
+    assert "train.npz is no file, and one of that name goes there" in said_of("prepare", "out=place", "overwrite=true")
+    with pytest.raises(UserError, match="write experiment=mine"):
+        refuse(["--experiment", "mine"], sealed=False)

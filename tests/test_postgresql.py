@@ -1,6 +1,7 @@
 """A study in PostgreSQL, with a real server: several terminals, a kill, a lost server, and no password anywhere."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ pytestmark = [pytest.mark.more, pytest.mark.timeout(900)]
 PLAIN, PASSWORD = "Zwoelf/geheim", "Zwoelf%2Fgeheim"  # the password, and how a URL says it
 LINE = ("search=mlp", "data.fraction=0.2", "threads=1", "epochs=3", "search.algorithm=random", "search.initial=[]")
 LINE += ("search.pruner.kind=none", "search.max_failures=0")
+LEFT = {"config.yaml", "eval_history.csv", "metrics.json", "model.pt", "preprocessing.skops", "training.log"}
 
 
 @dataclass
@@ -134,6 +136,12 @@ def test_two_terminals_one_of_them_killed_end_with_exactly_the_trials(server: Se
     assert {row["state"] for row in found} == {"complete"}
     assert len({row["learning_rate"] for row in found}) == 24
     assert sorted(int(path.name) for path in (tmp_path / "both/trials").iterdir()) == list(range(24))
+    for row in found:  # nothing is torn, of the killed one's last trial neither
+        home = tmp_path / "both/trials" / row["trial"]
+        assert json.loads((home / "metrics.json").read_text())["final_val_accuracy"] == float(
+            row["validation_accuracy"]
+        )
+        assert {path.name for path in home.iterdir()} == LEFT
     must_not_hold_the_password(tmp_path)
     again = start(tmp_path, tmp_path / "again.txt", *line)
     assert again.wait(60) == 0

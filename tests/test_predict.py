@@ -433,14 +433,14 @@ def other_weights() -> bytes:
     ("name", "content", "words"),
     [
         ("metrics.json", None, ["is not finished, for it has no metrics.json; its own line trains it"]),
-        ("metrics.json", b"{", ["metrics.json is no JSON", "overwrite=true"]),
+        ("metrics.json", b"{", ["metrics.json: is not what a run writes: line 1: no JSON", "overwrite=true"]),
         ("metrics.json", b"{}", ["metrics.json does not say features, classes and feature_names"]),
         ("model.pt", None, ["model.pt is missing; overwrite=true trains it again"]),
         ("model.pt", b"torn", ["model.pt does not fit this model", "overwrite=true"]),
         ("model.pt", other_weights(), ["model.pt does not fit this model", "overwrite=true"]),
         ("preprocessing.skops", b"torn", ["preprocessing.skops is no whole preprocessing.skops"]),
-        ("config.yaml", b"a: [", ["config.yaml is no config"]),
-        ("config.yaml", b"[1]", ["config.yaml is no run's config"]),
+        ("config.yaml", b"a: [", ["config.yaml: is not what a run writes: line 2: no YAML", "overwrite=true"]),
+        ("config.yaml", b"[1]", ["config.yaml: is not what a run writes: it holds a list alone"]),
         ("config.yaml", b"seed: 1", ["config.yaml: model: is missing"]),
     ],
 )

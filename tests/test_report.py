@@ -17,9 +17,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from torchmetrics.functional.classification import multiclass_auroc, multiclass_calibration_error
 
-from alphard import artifacts, cli, page, run_page
+from alphard import artifacts, cli, files, page
 from alphard.curves import MOST, curves
-from alphard.search import grammar, results, study_page
+from alphard.search import grammar, results, study_lines, study_page
 from alphard.storage import Folder
 from tests.conftest import run_train
 from tests.in_process import run_here
@@ -136,7 +136,7 @@ def test_runs_figures_hold_what_it_left(run: Path) -> None:
     assert f"report: {run}/report.html" in said
     assert "accuracy" in said
     metrics, history = json.loads((run / "metrics.json").read_text()), Folder(str(run)).read("eval_history.csv")
-    rows = run_page.epochs((history or b"").decode())
+    rows = files.epochs((history or b"").decode())
     drawn = figures(run / "report.html")
     for name, figure in (("train_loss", "loss"), ("validation_loss", "loss"), ("validation_accuracy", "accuracy")):
         found = trace(drawn[f"learning-{figure}"], name.replace("_", " "))
@@ -444,6 +444,19 @@ def test_ten_thousand_trials_are_written_in_ten_seconds(tmp_path: Path) -> None:
     assert len(trace(drawn["best"], "complete")["x"]) == sum(t.state == TrialState.COMPLETE for t in trials)
     assert sum(len(lines(one)) for one in drawn["learning"]["data"]) == 10_000
     assert "complete trials the 1000 best are shown" in file.read_text()
+
+
+def test_of_more_curves_than_a_page_holds_some_are_drawn_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_lines, "POINTS", 300)
+    file = written(tmp_path / "study", many(90))  # of ten epochs each
+    drawn = [line for one in figures(file)["learning"]["data"] if "lines" in one["mode"] for line in lines(one)]
+    assert len(drawn) == 20 + 10 + 1
+    assert {len(line) for line in drawn} == {10}
+    assert "One in 3 is drawn, and the best." in file.read_text()
+    best = trace(figures(file)["best"], "best")["y"][-1]
+    assert best in {line[-1][1] for line in drawn}
 
 
 def test_without_what_draws_the_rest_is_told(

@@ -27,8 +27,9 @@ CONFIGS = (
     ("data=breast_cancer", "+trainer.check_val_every_n_epoch=3", "model.net.dropout=0.5", "seed=3", "epochs=11"),
     ("data=breast_cancer", "+callbacks.average={_target_: pytorch_lightning.callbacks.EMAWeightAveraging, decay: 0.9}", "epochs=9"),
 )  # fmt: skip
-# After each step; only between epochs; at moments of their own.
-OFTEN = ("checkpoint_seconds=0", "checkpoint_seconds=0.02", "checkpoint_seconds=0")
+# How each third run is killed: twice, anywhere; while a checkpoint is written, one after each step; between two that
+# are apart.
+OFTEN = ("checkpoint_seconds=0", "checkpoint_seconds=0", "checkpoint_seconds=0.02")
 
 
 @pytest.mark.more
@@ -55,7 +56,7 @@ def test_thirty_runs_killed_at_random_moments_end_as_those_that_were_not(tmp_pat
             with training(tmp_path, *line) as process:
                 begun = (out / "config.yaml").exists if run % 3 == 0 else partial(has_saved, out)
                 if wait_for(begun, process):
-                    process.join(chance.uniform(0, 0.4 * took[number]))
+                    process.join(chance.uniform(0, (1.0, 0.3, 0.2)[run % 3] * took[number]))
                 if run % 3 == 1:
                     wait_for(partial(is_written, out), process)
                 if process.is_alive():
@@ -69,4 +70,5 @@ def test_thirty_runs_killed_at_random_moments_end_as_those_that_were_not(tmp_pat
         resumed += (out / "training.log").read_text().count("resumed at epoch")
         shutil.rmtree(out)
     print(f"{resumed} resumptions, {torn} writes cut short")
-    assert resumed >= RUNS / 6  # how many a machine's pace allows differs; that they end bitwise does not
+    assert resumed > RUNS / 2
+    assert torn

@@ -70,3 +70,36 @@ def test_overrides_before_and_behind_a_flag_stay_in_one_piece(tmp_path: Path) ->
         done = run_train(tmp_path, *words)
         assert done.status == 2
         assert "epochs: no such key" in done.err or "Could not override 'epochs'" in done.err
+
+
+# After alphard.run has been imported: what of scipy is there; then what somebody finds who wants it after all.
+LOOKED_FOR = """
+import sys
+import alphard.run
+import torchmetrics
+print("scipy.optimize" in sys.modules, "scipy.signal" in sys.modules)
+import scipy.signal
+from scipy.signal import firwin
+print(scipy.signal is sys.modules["scipy.signal"], scipy.signal.firwin is firwin)
+"""
+# As a package does that torchmetrics imports where it is installed.
+WANTED = """
+import sys
+import scipy
+from alphard import unpatched
+waiting = sys.modules["scipy.signal"] = unpatched._Waiting("scipy.signal")
+from scipy.signal.windows import boxcar
+from scipy.signal import firwin
+import scipy.signal
+print(boxcar(3).tolist(), firwin is scipy.signal.firwin, sys.modules["scipy.signal"] is not waiting)
+"""
+
+
+def test_a_run_starts_without_scipys_signals_and_leaves_them_whole() -> None:
+    done = subprocess.run([sys.executable, "-c", LOOKED_FOR], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False False\nTrue True\n", "")
+
+
+def test_who_wants_them_while_another_stands_for_them_has_them() -> None:
+    done = subprocess.run([sys.executable, "-c", WANTED], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[1.0, 1.0, 1.0] True True\n", "")

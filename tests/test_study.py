@@ -218,7 +218,8 @@ def test_a_trial_that_another_machine_has_finished_stands(tmp_path, monkeypatch)
 
 def test_a_trial_whose_process_is_gone_is_shown_as_interrupted(tmp_path):
     study = study_in(tmp_path / "s")
-    said = {"configs": {}, "overrides": [], "search": {"objective": "value", "direction": "maximize"}}
+    configs = {"folder": ".", "name": "config", "extra": [], "overrides": [], "choices": {}, "groups": []}
+    said = {"configs": configs, "overrides": [], "search": {"objective": "value", "direction": "maximize"}}
     said["search"]["space"] = {"x": "interval(0, 1)"}
     (tmp_path / "s/study.yaml").write_text(json.dumps(said))
     work(study, most=1)

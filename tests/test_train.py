@@ -250,6 +250,6 @@ def test_torn_metrics_are_no_finished_run(torn: bytes, tmp_path: Path) -> None:
 
 def test_a_config_that_is_none_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_bytes(b"\xff{: [")
-    with pytest.raises(UserError, match=r"config\.yaml is no run's config.*overwrite=true"):
+    with pytest.raises(UserError, match=r"config\.yaml: is not what a run writes.*overwrite=true"):
         run_here(tmp_path, "epochs=1")
     assert (tmp_path / "config.yaml").read_bytes() == b"\xff{: ["

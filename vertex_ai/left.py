@@ -3,16 +3,15 @@
 import csv
 import io
 import itertools
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from alphard import documents
 from alphard.compose import of_one_run
 from alphard.errors import UserError
 from alphard.fingerprint import fingerprint
@@ -23,9 +22,7 @@ from alphard.storage import Folder
 METRICS, CONFIG, HISTORY, LOG = "metrics.json", "config.yaml", "eval_history.csv", "training.log"
 TEXTS = (METRICS, CONFIG, HISTORY, LOG)  # what is gathered of every trial
 FILE = re.compile(r"([1-9][0-9]{0,8})/model/([^/]+)")
-# A run's own config has some kB and a few levels; a bucket's may be made to take forever.
-MOST_BYTES, MOST_LEVELS, MOST_COMBINATIONS = 256_000, 50, 1000
-EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MOST_COMBINATIONS = 1000
 
 
 @dataclass
@@ -38,10 +35,9 @@ class Left:
     def metrics(self) -> dict[str, Any]:
         """metrics.json; empty for a run that is not whole."""
         try:
-            found = json.loads(self.texts.get(METRICS, b"{}"), parse_int=_whole)
-        except (ValueError, RecursionError):
-            found = None
-        return found if isinstance(found, dict) else {}
+            return documents.of_json(self.texts.get(METRICS, b"{}"), METRICS)
+        except documents.NotWritten:
+            return {}
 
     def value(self, objective: str) -> float | None:
         """The objective of the weights that it kept."""
@@ -102,13 +98,8 @@ class Trained:
 
     def chosen(self, content: bytes) -> dict[str, Any]:
         """The values as a tuner says them; UserError for what is no config of this space."""
-        try:
-            _must_be_plain(content)
-            config = OmegaConf.create(content.decode())
-            assert isinstance(config, DictConfig)
-            flat, written = self._flat(config), OmegaConf.to_container(config, resolve=False)
-        except Exception:  # yaml's, OmegaConf's and the decoder's own
-            raise UserError(f"{CONFIG}: is no run's config") from None
+        config = documents.config(content, CONFIG, "the trial's values are not known without it")
+        flat, written = self._flat(config), OmegaConf.to_container(config, resolve=False)
         choices, _ = min(self.combinations, key=lambda pair: _distance(pair[1], flat))
         found: dict[str, Any] = {}
         for dimension in self.space.active(found):
@@ -122,17 +113,6 @@ class Trained:
     def _flat(self, config: DictConfig) -> dict[str, Any]:
         inner = tuple(f"{key}." for key in self.aside)
         return {k: v for k, v in fingerprint(config).items() if k not in self.aside and not k.startswith(inner)}
-
-
-def _must_be_plain(content: bytes) -> None:
-    """Raise ValueError for YAML that unfolds to more than stands there."""
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"{len(content)} bytes")
-    levels = 0
-    for event in yaml.parse(content, Loader=EVENTS):
-        levels += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or levels > MOST_LEVELS:
-            raise ValueError("an alias, or too many levels")
 
 
 def _at(node: Any, key: str) -> Any:
@@ -153,13 +133,6 @@ def _texts(node: Any) -> Iterator[str]:
             yield from _texts(one)
     elif isinstance(node, str):
         yield node
-
-
-def _whole(text: str) -> int:
-    """An integer of metrics.json; ValueError for one that no run counts to, and no float holds."""
-    if len(text) > 18:
-        raise ValueError(f"{len(text)} digits")
-    return int(text)
 
 
 def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from alphard.errors import UserError
+from alphard.faults import told
 from alphard.storage import Folder
 from vertex_ai import job
 from vertex_ai.job import Submission
@@ -94,7 +95,7 @@ def _claim(this: Submission) -> None:
     except FileNotFoundError:
         there = []
     except Exception as error:  # a bucket's client raises what it likes
-        raise UserError(f"base: {folder.path} cannot be read: {str(error).splitlines()[0]}") from None
+        raise UserError(f"base: {folder.path} cannot be read: {told(error, folder.path)}") from None
     if there:
         raise UserError(f"base: {folder.path} is not empty; wait a second, or give another folder")
     folder.write(JOB_FILE, _json(this.job))

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from alphard import documents, files
 from alphard.data import preprocessing
 from alphard.errors import UserError
 from alphard.fingerprint import changes, fingerprint, resolved_sha256, without
 from alphard.references import short
 from alphard.storage import Folder
 
-CONFIG, METRICS, MODEL, HISTORY, LOG = "config.yaml", "metrics.json", "model.pt", "eval_history.csv", "training.log"
+CONFIG, METRICS, MODEL, HISTORY, LOG = files.CONFIG, files.METRICS, files.MODEL, files.HISTORY, files.LOG
 CURVES, CONFUSION = "learning_curves.png", "confusion_matrix.png"
 POINTS = "curves.json"  # calibration and ROC, for report.html
 # What a run may leave here, and the run that takes its place removes.
@@ -40,22 +41,27 @@ def finished(folder: Folder, config: DictConfig, overwrite: bool) -> dict[str, A
     if text is None:
         return None
     remedy = "choose another folder, or overwrite=true"
-    try:
-        before, now = fingerprint(OmegaConf.create(text.decode())), fingerprint(config)
-    except Exception:  # yaml's, OmegaConf's and the decoder's own
-        raise UserError(f"{folder.at}: {folder.path}/{CONFIG} is no run's config; {remedy}") from None
+    found = documents.config(text, f"{folder.at}: {folder.uri(CONFIG)}", remedy)
+    before, now = fingerprint(found), fingerprint(config)
     if difference := changes(before, now, but=AFTERWARDS):
         raise UserError(f"{folder.at}: {folder.path} holds another config's run ({difference}); {remedy}")
     try:
-        known = json.loads(folder.read(METRICS) or b"null")
-    except ValueError:
+        known = documents.of_json(folder.read(METRICS) or b"", METRICS)
+    except documents.NotWritten:
         return None  # torn by whoever copied it; the run is made again
-    if not isinstance(known, dict) or known.get("stopped_by") is not None:
+    if known.get("stopped_by") is not None or not _told(known):
         return None
     if known.get(DIGEST) not in (None, resolved_sha256(config)):
         said = "holds a run of this config with other values behind its ${oc.env:…}"
         raise UserError(f"{folder.at}: {folder.path} {said}; {remedy}")
     return known
+
+
+def _told(known: Mapping[str, Any]) -> bool:
+    """Whether metrics.json says what whoever listens to a finished run is told."""
+    names, epochs = known.get("logged"), known.get("stopped_epoch")
+    scored = isinstance(names, list) and all(isinstance(known.get(str(name)), int | float | None) for name in names)
+    return scored and isinstance(epochs, int)
 
 
 def begun(folder: Folder) -> bool:
@@ -79,11 +85,16 @@ def claim(folder: Folder, config: DictConfig, but: Collection[str] = ()) -> None
 
 
 def write_config(folder: Folder, config: DictConfig) -> None:
-    """Write config.yaml: composed, not resolved, without output folder and Hydra's own node."""
+    """Write config.yaml."""
+    folder.write(CONFIG, config_yaml(config))
+
+
+def config_yaml(config: DictConfig) -> bytes:
+    """The config as config.yaml holds it: composed, not resolved, without output folder and Hydra's own node."""
     kept = without(config, ("output_dir", "overwrite", "resume", "hydra"))
     with open_dict(kept):
         kept.output_dir, kept.resume = None, "auto"  # so that output_dir=… on it needs no `+`
-    folder.write(CONFIG, OmegaConf.to_yaml(kept).encode())
+    return OmegaConf.to_yaml(kept).encode()
 
 
 def state(model: torch.nn.Module) -> bytes:
@@ -123,10 +134,9 @@ def lacking(metrics: Mapping[str, Any], score_test: bool, baselines: bool) -> li
 def points(folder: Folder) -> dict[str, Any]:
     """curves.json, by split; empty where there is none, or none that a run wrote."""
     try:
-        found = json.loads(folder.read(POINTS) or b"{}")
-    except (ValueError, RecursionError):  # torn by whoever copied it
+        return documents.of_json(folder.read(POINTS) or b"{}", POINTS)
+    except documents.NotWritten:  # torn by whoever copied it
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:

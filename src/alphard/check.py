@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alphard import nodes, references, targets
 from alphard.construct import RESERVED, instantiate
 from alphard.errors import UserError
-from alphard.references import join, origin, raw_of, short
+from alphard.references import join, origin, raw_of, short, written
 from alphard.values import hints, judge, show
 
 __all__ = ["check", "judge", "nearest"]
@@ -69,7 +69,8 @@ def _settings(config: DictConfig, root: Schema, groups: set[str]) -> Iterator[st
         if name in known:
             yield from _value(config, config, name, annotations[name], name)
         elif name == "search":
-            yield f"search: {show(nodes.read(config, name))}: no search is chosen; choose one first, as in search=mlp"
+            shown = show(written(config, name, nodes.read(config, name)))
+            yield f"search: {shown}: no search is chosen; choose one first, as in search=mlp"
         elif name not in groups | referred:
             yield f"{name}: no setting has this name, and nothing refers to it{nearest(name, [*known, *groups])}"
     for name, parameter in known.items():
@@ -87,16 +88,18 @@ def _groups(config: DictConfig, groups: set[str]) -> Iterator[str]:
         if group not in nodes.MANY and not nodes.has_target(node):
             named = "a config without its groups has no options to choose from"
             remedy = named if isinstance(node, str) else f"{group}=NAME chooses an option with one"
-            yield f"{group}: {show(node)}: give a _target_; {remedy}"
+            yield f"{group}: {show(written(config, group, node))}: give a _target_; {remedy}"
         elif group in nodes.MANY and not isinstance(node, DictConfig):
-            yield f"{group}: {show(node)}: give nodes by names, or choose {group}=none"
+            shown = show(written(config, group, node))
+            yield f"{group}: {shown}: give nodes by names, or choose {group}=none"
         elif group in nodes.MANY:
             for name in sorted({*map(str, node)} & RESERVED):
                 yield f"{group}.{name}: stands beside the nodes; it belongs into one, as {group}.NAME.{name}"
             for name in sorted({*map(str, node)} - RESERVED):
                 one = nodes.read(node, name)
                 if one is not nodes.UNREADABLE and not nodes.has_target(one):
-                    yield f"{group}.{name}: {show(one)}: give a _target_, or remove it with ~{group}.{name}"
+                    shown = show(written(node, name, one))
+                    yield f"{group}.{name}: {shown}: give a _target_, or remove it with ~{group}.{name}"
     for group in sorted(groups - {"optimizer", "scheduler"} - set(config)):
         yield f"{group}: is missing; give {group}=…"
 
@@ -162,7 +165,10 @@ def _value(
         return
     place, _, message = problem.rpartition(f": {show(plain)}: ")
     also = f" (as {path})" if source != path else ""
-    yield f"{source}{place}: {show(plain)}{also}: {message}"
+    parent, _, key = source.rpartition(".")
+    holder = OmegaConf.select(config, parent) if parent else config
+    said = written(holder, key, plain) if isinstance(holder, DictConfig) and key in list(holder) else plain
+    yield f"{source}{place}: {show(said)}{also}: {message}"
 
 
 def _place(error: BaseException) -> str:

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
         chosen.must_be_one(line, configs)
     try:
         print(f"sound: every name, value and target of this config{_sound(configs, arguments, line.multirun)}")
-    except Refused as refusal:
+    except (*Refused, OSError) as refusal:
         raise refused(configs, line, refusal) from None
     return 0
 

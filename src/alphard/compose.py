@@ -1,7 +1,9 @@
 """A config composed as train.py composes it, and Hydra's refusals in words that say what would be right."""
 
+import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from alphard.errors import UserError
 from alphard.foreign import leads_elsewhere
 from alphard.hydra_seam import BASE
 from alphard.lookup import how_to_choose, options, options_with, paths, similar
-from alphard.refusals import QUOTED, Refusals, first_line, no_option, ungrammatical
+from alphard.refusals import QUOTED, Refusals, first_line, illegible, no_option, ungrammatical
 
 __all__ = ["Refusals", "Refused", "compose", "first_line", "must_be_sound", "of_one_run", "refused"]
 
@@ -39,7 +41,8 @@ def explain(configs: Path, line: Namespace, refusal: Exception) -> tuple[list[st
     """
     parsed, problems = _parsed(line)
     if leads_elsewhere(line):  # there, Hydra's own words have to do
-        return problems or [first_line(refusal)], None
+        folders = (Path(path) for path in (line.config_dir, line.config_path) if path)
+        return problems or [*chain.from_iterable(map(illegible, folders))] or [first_line(refusal)], None
     parsed.sort(key=lambda pair: not options(configs, pair[1].key_or_group))
     passed: list[str] = []
     lost: set[str] = set()  # groups without an option: what is wrong below them may follow from that
@@ -125,6 +128,12 @@ def refused(configs: Path, line: Namespace, refusal: Exception) -> Exception:
     if isinstance(refusal, TypeError):
         strange = _nameless(configs, line)
         return UserError(*strange) if strange else refusal
+    if isinstance(refusal, OSError) and not isinstance(
+        refusal, Refusals
+    ):  # which is what OmegaConf makes of a file that holds no keys
+        folders = (Path(path) for path in (configs, line.config_dir, line.config_path) if path)
+        strange = [*chain.from_iterable(map(illegible, folders))]
+        return UserError(*strange) if strange else refusal
     problems, rest = explain(configs, line, refusal)
     said = {problem.split(":")[0].split("=")[0] for problem in problems}
     try:
@@ -154,6 +163,8 @@ def _translate(configs: Path, text: str, override: Override, error: Exception, p
         return first_line(error)
     if known and not override.is_delete():
         return f"{key}: {no_option(value, known) if value not in known else f'{value}: {first_line(error)}'}"
+    inner = re.search(r"full_key: (\S+)", message)
+    key = inner[1] if inner and inner[1].startswith(f"{key}.") else key  # of model.net={colour: red}, model.net.colour
     if "is not in struct" in message or "No match in the defaults list" in message or "Could not override" in message:
         return f"{key}: no such key{meant(configs, text, key, compose(configs, passed))}"
     if "Cannot merge" in message and isinstance(override.value(), dict):

@@ -7,6 +7,10 @@ import traceback
 # In a URL before the host, as people write it; behind it, as libpq takes it.
 PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):[^@\s]*@")
 PARAMETER = re.compile(r"(?<=[?&])(password=)[^&\s]+")
+# All but a tab and a line's end; of Unicode, what turns the direction of a line, and half a character.
+CONTROLS = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+LEAST = 6  # characters of what may be secret; 0.001 of an environment is none
+_unsaid: dict[str, str] = {}  # a value of the environment, and the reference that stands for it
 
 
 class UserError(Exception):
@@ -55,6 +59,22 @@ def unforeseen(error: BaseException) -> str:
     return masked(f"error: {type(error).__name__}: {error}{place}")
 
 
+def unsay(value: str, reference: str) -> None:
+    """From here on no error says `value`, nor a line of it, but `reference` in its place."""
+    for one in (value, *value.splitlines()):
+        for said in (one, one.strip(), repr(one)[1:-1]):
+            if len(said) >= LEAST:
+                _unsaid[said] = reference
+
+
+def plain(text: str) -> str:
+    """The text with what would act on a terminal, as an escape sequence in a column's name, spelt out."""
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
+
+
 def masked(text: str) -> str:
-    """The text without the passwords of the URLs in it."""
+    """The plain text without the passwords of its URLs, and without what a reference took from the environment."""
+    for value in sorted(_unsaid, key=len, reverse=True):
+        text = text.replace(value, _unsaid[value])
+    text = plain(text)
     return PARAMETER.sub(r"\1***", PASSWORD.sub(r"\1:***@", text))

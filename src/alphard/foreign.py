@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from alphard.documents import unfolds_too_far
 from alphard.errors import UserError
 from alphard.guard import LEAVES, SAYS_HYDRA, leaves, parse
 
@@ -33,6 +34,7 @@ OPTION = re.compile(_NAME)
 SUSPECT = re.compile(r"hydra|defaults|[\\!]", re.IGNORECASE)
 # Directory entries, and files to parse, in a folder: what has more is no folder of configs, nor a study of its trials.
 MOST, MOST_YAML = 500_000, 2_000
+BOMB = "means more by its aliases, *name, than a config holds; write the values without them"
 REMEDY = "can run code before the config is checked; leave it out, or look at it and put it into configs/"
 
 
@@ -40,6 +42,7 @@ def refuse(line: Namespace, configs: Path) -> None:
     """Raise UserError with every file in the folders of a command line that reaches further than it may."""
     problems: list[str] = []
     roots = [configs]
+    problems += [f"{path}: {BOMB}" for path in sorted(configs.rglob("*.yaml")) if unfolds_too_far(path)]
     for said, folder in _folders(line, configs):
         roots.append(folder)
         if folder.is_dir() and configs.resolve() not in (folder.resolve(), *folder.resolve().parents):
@@ -93,6 +96,9 @@ def _folder(said: str, folder: Path, configs: Path, primary: str) -> Iterator[st
                 continue
             path = Path(here, name)
             relative = path.relative_to(folder)
+            if unfolds_too_far(path):
+                yield f"{said}: {relative}: {BOMB}"
+                continue
             if "hydra" not in relative.parts and not _suspect(path):
                 continue
             yamls += 1

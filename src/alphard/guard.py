@@ -17,6 +17,8 @@ LEAVES = re.compile(r"(?<![\w.-])\.\.(?![\w.-])|\$\{[^}]*:")
 LEAVES_AS_NAME = re.compile(rf"^/|{LEAVES.pattern}")
 # Where under hydra a reference names a folder or a word, and never something to build.
 REFERS = re.compile(r"hydra\.(?:run|sweep|job|output_subdir|verbose|help)(?:\..*)?")
+# Hydra resolves its own node twice, so that a reference in it is one however a tuner's data was escaped.
+HYDRAS = re.compile(r"\$\{(?:now:|hydra[.:])[^{}$]*\}")
 SAYS_HYDRA = re.compile(r"(?<!\w)hydra(?!\w)")
 
 
@@ -25,15 +27,18 @@ def refuse(arguments: Sequence[str], sealed: bool) -> None:
     from alphard.hydra_seam import command_line
 
     line = command_line(arguments)
-    problems = [*_flags(vars(line), sealed)]
+    problems = [*_flags(vars(line), sealed, any(word.partition("=")[0] == "--experiment" for word in arguments))]
     problems += [f"{argument}: {why}" for argument in line.overrides if (why := _why_not(argument, sealed))]
     if problems:
         raise UserError(*problems)
 
 
-def _flags(flags: dict[str, str | None], sealed: bool) -> Iterator[str]:
+def _flags(flags: dict[str, str | None], sealed: bool, dashed: bool) -> Iterator[str]:
+    """What is wrong with flags.  dashed: whether --experiment was written, which Hydra takes for another flag."""
     rerun, name = flags.get("experimental_rerun"), flags["config_name"]
-    if rerun is not None:
+    if rerun is not None and dashed:
+        yield f"--experiment={rerun}: train.py speaks Hydra's syntax; write experiment={rerun}"
+    elif rerun is not None:
         why = "unpickles a file, which can run any code; repeat a run from its config.yaml instead"
         yield f"--experimental-rerun={rerun}: {why}"
     for flag in ("config_path", "config_dir") if sealed else ():
@@ -53,6 +58,8 @@ def _why_not(argument: str, sealed: bool) -> str | None:
         return why
     if _is_hydra(node) and not SEALED.fullmatch(f"{node}={value}"):
         return "with ALPHARD_SEALED=1, of hydra.* only run.dir, sweep.*, job.name and verbose may be set"
+    if _is_hydra(node) and "${" in HYDRAS.sub("", value.replace("\\", "")):
+        return "with ALPHARD_SEALED=1, this may refer to ${now:…} and ${hydra.…} alone: a folder's name is no secret"
     # A key without a dot may be a group, whose options are files.
     if "." not in key.partition("@")[0] and leaves(value):
         return "with ALPHARD_SEALED=1, this has to be a name in configs/, without .. and ${...:...}"

@@ -2,14 +2,17 @@
 
 import argparse
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser  # what Hydra itself takes for a flag; nothing public says it
+from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
 
 from alphard import targets
-from alphard.errors import UserError
+from alphard.errors import UserError, unsay
 
 # 1.4 takes a list of trusted targets, warns without one, and 1.5 will refuse.  1.3 knows none: check.py stands alone.
 _LISTED = "execution_whitelist" in inspect.signature(hydra.main).parameters
@@ -38,3 +41,15 @@ def command_line(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _refuse(message: str) -> NoReturn:
     raise UserError(f"{message}; --hydra-help lists Hydra's flags, which stand before or behind all key=value")
+
+
+def _of_environment(name: str, *default: Any) -> Any:
+    """`${oc.env:NAME,default}`, of which an error says the reference and never the value."""
+    if name in os.environ:
+        unsay(os.environ[name], f"${{oc.env:{name}}}")
+    return oc.env(name, *default)
+
+
+# OmegaConf 2.4, which 1.4 wants, has another name for it, and warns of this one.
+_register: Any = OmegaConf.register_resolver if _LISTED else OmegaConf.register_new_resolver
+_register("oc.env", _of_environment, replace=True)

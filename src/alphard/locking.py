@@ -61,8 +61,9 @@ def _locked(path: Path, where: str) -> int:
         except OSError:  # a disk without locks, as some network mounts are
             return handle
         if _is_at(path, handle):
-            os.truncate(handle, 0)
-            os.write(handle, f"{os.getpid()}\n".encode())
+            with contextlib.suppress(OSError):  # a full disk; the lock holds without the number
+                os.truncate(handle, 0)
+                os.write(handle, f"{os.getpid()}\n".encode())
             return handle
         os.close(handle)  # its holder unlinked it between our two lines
 

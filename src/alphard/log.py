@@ -1,10 +1,13 @@
 """training.log: all that Python writes to stdout and stderr from here on, and still to where it went before."""
 
+import contextlib
 import io
 import logging
 import sys
 from pathlib import Path
 from typing import Any, TextIO
+
+from alphard.errors import masked
 
 
 class _Tee:
@@ -27,11 +30,45 @@ class _Tee:
         return getattr(self.stream, name)
 
 
+class File:
+    """A text file written at once, so that what is said can be read; from a disk that is full on, in memory.
+
+    lost: what the disk did not take; tried again with each write, and on closing.
+    """
+
+    def __init__(self, path: Path, append: bool) -> None:
+        self.file: io.FileIO = path.open("ab" if append else "wb", buffering=0)
+        self.lost = b""
+
+    @property
+    def closed(self) -> bool:
+        return self.file.closed
+
+    def write(self, text: str) -> None:
+        self.lost += text.encode(errors="backslashreplace")
+        self.flush()
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            while self.lost:
+                self.lost = self.lost[self.file.write(self.lost) or 0 :]
+
+    def close(self) -> None:
+        self.flush()
+        with contextlib.suppress(OSError):  # as some network mounts say late
+            self.file.close()
+
+
 class Log:
-    """A copy of stdout and stderr: in memory until `open` names the file, and then there, line by line."""
+    """A copy of stdout and stderr: in memory until `open` names the file, and then there."""
 
     def __init__(self) -> None:
-        self.copy: TextIO = io.StringIO()
+        self.copy: io.StringIO | File = io.StringIO()
+
+    @property
+    def lost(self) -> bytes:
+        """The end of the log, where its disk is full."""
+        return self.copy.lost if isinstance(self.copy, File) else b""
 
     def __enter__(self) -> "Log":
         self.before = sys.stdout, sys.stderr
@@ -46,7 +83,7 @@ class Log:
         append: after what an earlier process said there.
         """
         torn = append and path.exists() and not path.read_bytes().endswith(b"\n")
-        earlier, self.copy = self.copy, path.open("a" if append else "w", buffering=1, encoding="utf-8")
+        earlier, self.copy = self.copy, File(path, append)
         self.copy.write("\n" if torn else "")
         assert isinstance(earlier, io.StringIO), "a log is opened once"
         self.copy.write(earlier.getvalue())
@@ -56,7 +93,7 @@ class Log:
         for handler, stream in self.handlers:
             handler.setStream(stream)
         if isinstance(error, Exception):  # which is printed when the log has ended
-            self.copy.write(f"error: {error}\n")
+            self.copy.write(f"error: {masked(str(error))}\n")
         self.copy.close()
 
 

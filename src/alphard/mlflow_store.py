@@ -25,6 +25,7 @@ STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "killed": "KILLED", "fai
 LONGEST = 500  # characters of a value, which every store takes
 AT_ONCE = 100  # parameters in one call
 # MLflow waits minutes for a server that is gone.
+URI = "MLFLOW_TRACKING_URI"
 HASTE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
@@ -47,6 +48,8 @@ def client_of(uri: str | None, at: str) -> "MlflowClient":
         raise UserError(f"{at}: {said}") from None
     for name in ("mlflow", "alembic"):  # which tell of each table that they make
         logging.getLogger(name).setLevel(logging.WARNING)
+    if os.environ.get(URI) == "":
+        del os.environ[URI]  # none, as MLflow's own store takes it; Lightning's client would take it for a folder
     uri = uri or mlflow.get_tracking_uri()
     try:
         _must_be_a_database(uri)

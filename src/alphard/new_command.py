@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
-from rich.markup import escape
 from rich.table import Table
 
 from alphard import schema, tables
@@ -157,7 +156,7 @@ def _show(said: Any) -> None:
     if len(said.columns) <= SHOWN:
         table = Table("column", "treatment", "why")
         for column in said.columns:
-            table.add_row(escape(one_line(column.name, 40)), column.treatment, escape(about(column)))
+            table.add_row(one_line(column.name, 40), column.treatment, about(column))
         tables.show(table)
     counts = ", ".join(f"{len(said.named(kind))} {kind}" for kind in ("numeric", "categorical"))
     print(f"columns: {counts}, {len(said.named('drop'))} dropped")

@@ -8,7 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alphard import targets
 from alphard.construct import RESERVED, snapshot
-from alphard.references import join
+from alphard.references import join, written
 from alphard.values import show
 
 CONVERSIONS = ("none", "partial", "object", "all")
@@ -36,7 +36,7 @@ def words(path: str, node: DictConfig) -> Iterator[str]:
     """What is wrong with `_args_`, `_partial_`, `_recursive_` and `_convert_` of one node."""
     for name in sorted(RESERVED & {*map(str, node)} - {"_target_"}):
         value = read(node, name)
-        at = f"{join(path, name)}: {show(value)}"
+        at = f"{join(path, name)}: {show(written(node, name, value))}"
         if value is UNREADABLE:
             continue  # references.unreadable said so
         if name == "_args_" and not isinstance(value, ListConfig):

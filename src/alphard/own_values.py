@@ -66,11 +66,20 @@ class OwnValues:
             try:
                 if {"--config-path", "--config-dir"} & {*self.flags} and os.environ.get("ALPHARD_SEALED") == "1":
                     return OmegaConf.create()  # train.py will refuse these; a sealed container reads no other configs
+                if self._hangs():
+                    return OmegaConf.create()
                 with initialize_config_dir(self._folder(), **BASE):
                     name = self.flags.get("--config-name") or "config"
                     return compose(name, self._choices(), return_hydra_config=True)
             except Exception:
                 return OmegaConf.create()
+
+    def _hangs(self) -> bool:
+        """Whether a config by its aliases would be composed forever; train.py will say which."""
+        from alphard.documents import unfolds_too_far
+
+        folders = [self._folder(), self.flags.get("--config-dir")]
+        return any(unfolds_too_far(path) for folder in folders if folder for path in Path(folder).rglob("*.yaml"))
 
     def _folder(self) -> str:
         return str(self.configs.absolute().parent / (self.flags.get("--config-path") or self.configs.name))

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from alphard import __version__
 from alphard.errors import masked
 
 if TYPE_CHECKING:
@@ -103,6 +105,11 @@ class Page:
             "</body>\n</html>\n",
         ]
         return "\n".join(parts).encode()
+
+
+def versions() -> str:
+    """The versions that draw a page; torch's is asked of its package, for importing it takes seconds."""
+    return f"alphard {__version__}, torch {version('torch')}, plotly {version('plotly')}"
 
 
 def text(value: Any) -> str:

@@ -1,6 +1,5 @@
 """A finished run's artifacts + rows -> predictions.  Shapes: N rows, F features, C classes."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alphard import artifacts, build, scores, targets
+from alphard import artifacts, build, documents, scores, targets
 from alphard.check import check
 from alphard.construct import snapshot
 from alphard.data import Batches, preprocessing
@@ -20,7 +19,6 @@ from alphard.data.categories import New
 from alphard.data.module import EVALUATED
 from alphard.data.table import Array, features
 from alphard.errors import UserError
-from alphard.references import short
 from alphard.run import GROUPS
 from alphard.storage import Folder
 
@@ -148,13 +146,7 @@ def _config(folder: Folder) -> DictConfig:
     text, where = folder.read(artifacts.CONFIG), folder.uri(artifacts.CONFIG)
     if text is None:
         raise UserError(f"run: {folder.path} holds no run, for it has no {artifacts.CONFIG}; {WHICH}")
-    try:
-        config = OmegaConf.create(text.decode())
-    except Exception as error:  # yaml's, OmegaConf's and the decoder's own
-        raise UserError(f"run: {where} is no config: {short(error)}; {AGAIN}") from None
-    if not isinstance(config, DictConfig):
-        raise UserError(f"run: {where} is no run's config; {WHICH}")
-    return config
+    return documents.config(text, f"run: {where}", AGAIN)
 
 
 def _metrics(folder: Folder) -> Mapping[str, Any]:
@@ -163,15 +155,12 @@ def _metrics(folder: Folder) -> Mapping[str, Any]:
         raise UserError(
             f"run: {folder.path} is not finished, for it has no {artifacts.METRICS}; its own line trains it"
         )
-    try:
-        metrics = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"run: {where} is no JSON: {short(error)}; {AGAIN}") from None
-    names = metrics.get("classes") if isinstance(metrics, dict) else None
+    metrics = documents.of_json(content, f"run: {where}", AGAIN)
+    names = metrics.get("classes")
     if isinstance(names, list) and len({*map(str, names)}) < len(names):
         raise UserError(f"run: {where}: classes: two have one name; {AGAIN}")
     needed = {"features": int, "classes": list, "feature_names": list}
-    if not isinstance(metrics, dict) or not all(isinstance(metrics.get(name), kind) for name, kind in needed.items()):
+    if not all(isinstance(metrics.get(name), kind) for name, kind in needed.items()):
         said = "does not say features, classes and feature_names"
         raise UserError(f"run: {where} {said}; only a run on an alphard.data.TableData can predict rows")
     return metrics

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alphard import literals, schema
-from alphard.errors import UserError
+from alphard.errors import UserError, plain
 from alphard.storage import Folder, is_url, kind_of
 
 USAGE = "give a run's folder and a file of rows, as in alphard predict studies/mine-mlp/winner rows.csv out=new.csv"
@@ -49,8 +49,8 @@ def main(arguments: Sequence[str]) -> int:
         folder.must_be_writable()
         tally = predictions.write(parts, predictor, folder, name)
     if tally.new:
-        print(f"warning: {tally.new}", file=sys.stderr)
-    print("\n".join([*tally.lines, f"predictions: {words.out}"]), flush=True)
+        print(f"warning: {plain(str(tally.new))}", file=sys.stderr)
+    print(plain("\n".join([*tally.lines, f"predictions: {words.out}"])), flush=True)
     return 0
 
 
@@ -62,7 +62,9 @@ def _read(arguments: Sequence[str]) -> tuple[str, str, Words]:
         raise UserError(f"{flags[0]}: alphard predict takes two paths and key=value, as in out=predictions.csv")
     if len(paths) != 2:
         raise UserError(f"alphard predict: {' '.join(paths) or 'no path'}: {USAGE}")
-    said = {found[1]: _typed(*found.groups()) for word in arguments if (found := SETTING.fullmatch(word))}
+    given = [found for word in arguments if (found := SETTING.fullmatch(word))]
+    schema.once([found[1] for found in given])
+    said = {found[1]: _typed(*found.groups()) for found in given}
     words = schema.read(Words, said, "", "alphard predict")
     return paths[0], paths[1], words
 
@@ -93,7 +95,7 @@ def _place(words: Words, rows: str) -> tuple[Folder, str]:
     folder = Folder(parent if parent or not out.startswith("/") else "/", "out")
     if _same(out, rows):
         raise UserError(f"{at}: is the file of the rows; give another")
-    if folder.fs.exists(folder.uri(name)) and not words.overwrite:
+    if folder.holds(name) and not words.overwrite:
         raise UserError(f"{at}: is there already; give another, or overwrite=true")
     return folder, name
 

@@ -16,6 +16,7 @@ from alphard.errors import UserError
 from alphard.hydra_seam import command_line
 from alphard.lookup import here
 from alphard.multirun import searches
+from alphard.schema import once
 from alphard.storage import Folder, is_url, kind_of
 
 TARGET = "alphard.data.Npz"
@@ -56,7 +57,9 @@ def _read(arguments: Sequence[str]) -> tuple[str, bool, list[str]]:
     for argument in arguments:
         if argument.startswith("-"):
             raise UserError(f"{argument}: alphard prepare takes out=… and overrides alone, as in experiment=mine")
-    said = dict(word.split("=", 1) for word in arguments if re.match(r"(out|overwrite)=", word))
+    given = [word.split("=", 1) for word in arguments if re.match(r"(out|overwrite)=", word)]
+    once([key for key, _ in given])
+    said = dict(given)
     rest = [word for word in arguments if not re.match(r"(out|overwrite)=", word)]
     out, overwrite = said.get("out", ""), said.get("overwrite", "false").lower()
     problems = []
@@ -73,13 +76,16 @@ def _read(arguments: Sequence[str]) -> tuple[str, bool, list[str]]:
 
 def must_be_a_place(folder: Folder, overwrite: bool) -> None:
     """Raise UserError for a folder that holds what no preparation wrote, or cannot be written."""
-    from alphard.prepared import MARK
+    from alphard.prepared import FILES, MARK
 
     names = folder.names()
     if names and MARK not in names and not overwrite:
         some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         remedy = "give another folder, or overwrite=true, which replaces files of these names"
         raise UserError(f"out: {folder.path} holds other files, or a preparation cut short ({some}); {remedy}")
+    for name in FILES:
+        if folder.local is not None and kind_of(folder.uri(name), "out") not in (None, "file"):
+            raise UserError(f"out: {folder.uri(name)} is no file, and one of that name goes there; give another folder")
     folder.must_be_writable()
 
 

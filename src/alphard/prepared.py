@@ -10,7 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from alphard import build
+from alphard import build, documents
 from alphard.construct import snapshot
 from alphard.data import Splits, Table, TableData, preprocessing
 from alphard.data.table import Array
@@ -19,6 +19,7 @@ from alphard.storage import Folder
 
 MARK = "prepared.json"
 SUFFIXES = {"train": "train", "validation": "val", "test": "test"}
+FILES = (MARK, *(f"{suffix}.npz" for suffix in SUFFIXES.values()), preprocessing.FILE)
 APPLIED = ("fraction", "batch_size", "seed")  # by the run that trains on the rows
 AT_THE_BEGINNING = (1980, 1, 1, 0, 0, 0)  # of a zip's time, so that the same arrays are the same bytes
 
@@ -58,7 +59,7 @@ def write(folder: Folder, config: DictConfig, splits: Splits, overwrite: bool) -
         remedy = "give another folder, or overwrite=true"
         raise UserError(f"out: {folder.path} holds the preparation of another config, or of other rows; {remedy}")
     if known is None or _said(known) != digest:
-        for name in (MARK, "train.npz", "val.npz", "test.npz", preprocessing.FILE):
+        for name in FILES:
             folder.remove(name)
     if splits.preprocessing is not None:
         folder.write(preprocessing.FILE, preprocessing.dumps(splits.preprocessing))
@@ -103,7 +104,6 @@ def _digest(config: DictConfig, splits: Splits) -> str:
 def _said(content: bytes) -> Any:
     """The digest in a mark; None where it is torn."""
     try:
-        said = json.loads(content)
-    except (ValueError, RecursionError):
+        return documents.of_json(content, MARK).get("sha256")
+    except documents.NotWritten:
         return None
-    return said.get("sha256") if isinstance(said, dict) else None

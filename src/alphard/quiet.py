@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from alphard.errors import masked
+
 # Each says what a table in memory makes untrue, or what a user cannot change.
 TIPS = (
     ".*does not have many workers.*",
@@ -44,4 +46,4 @@ def _one_line(
 ) -> str:
     """A warning as a line; where it comes from is said of other people's code."""
     place = "" if Path(__file__).parent in Path(filename).parents else f" ({filename}:{lineno})"
-    return f"warning: {message}{place}\n"
+    return f"warning: {masked(str(message))}{place}\n"

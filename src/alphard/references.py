@@ -11,6 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
+from alphard import hydra_seam  # noqa: F401  which keeps what ${oc.env:…} gives out of errors
+
 Node = DictConfig | ListConfig
 
 DEEPEST = 40  # dots in a path: what is deeper goes round in circles by a resolver
@@ -84,6 +86,12 @@ def _absolute(place: str, at: str) -> str:
 
 def _refers(raw: object) -> bool:
     return isinstance(raw, str) and REFERENCE.fullmatch(raw) is not None
+
+
+def written(node: Node, key: Any, value: Any) -> Any:
+    """`value`, which stands at `key`, as an error shows it: where it is made of references, those."""
+    raw = raw_of(node, key)
+    return raw if "${" in str(raw) else value
 
 
 def raw_of(node: Node, key: Any) -> Any:

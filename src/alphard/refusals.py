@@ -1,7 +1,8 @@
 """What Hydra, OmegaConf and YAML refuse, in one line each that says what would be right."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -21,6 +22,9 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{shown(Path(mark.name))}:{mark.line + 1}: not YAML: {error.problem or error.context}"
+    if packed := re.search(r"In '?(\w+)/([\w./-]+?)'?: Could not override '[\w/]+@\1\.", str(error)):
+        group, name = packed.groups()
+        return f"{group}/{name}.yaml: overrides another group's option; its first line is `# @package _global_`, then"
     cause = error.__cause__
     lines = [line for line in str(error).strip().split("\n") if line.strip()]
     if isinstance(cause, OmegaConfBaseException):
@@ -29,6 +33,33 @@ def first_line(error: BaseException) -> str:
     return re.sub(
         r"Cannot merge (DictConfig with ListConfig|incompatible.*)", "a list and {key: value} do not merge", said
     )
+
+
+def illegible(folder: Path) -> Iterator[str]:
+    """Each config file below `folder` that Hydra refuses without its name, and what would be right."""
+    for path in sorted(Path(here, name) for here, _, names in os.walk(folder, followlinks=True) for name in names):
+        if path.suffix != ".yaml":
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+            with path.open(encoding="utf-8") as file:  # whose name YAML's own errors say
+                found = yaml.safe_load(file)
+        except UnicodeDecodeError as error:
+            yield f"{shown(path)}: byte {error.start} is no text in UTF-8; save it as UTF-8"
+            continue
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            yield first_line(error) if isinstance(error, yaml.MarkedYAMLError) else f"{shown(path)}: not YAML: {error}"
+            continue
+        if found is not None and not isinstance(found, dict | list):
+            yield f"{shown(path)}: holds {str(found)[:40]!r} alone; write key: value"
+        head = re.match(r"\s*#\s*@(.*)", text)
+        if head and not re.fullmatch(r"package\s+[\w.]+\s*", head[1]):
+            yield f"{shown(path)}: {head[0].strip()[:80]}: is no header; write `# @package _global_`"
+        defaults = found.get("defaults") if isinstance(found, dict) else None
+        for entry in defaults if isinstance(defaults, list) else []:
+            keys = [*entry] if isinstance(entry, dict) else [entry]
+            if len(keys) != 1 or not isinstance(keys[0], str) or not keys[0]:
+                yield f"{shown(path)}: defaults: {entry}: is neither a file's name nor group: option"
 
 
 def no_option(value: str, options: Sequence[str]) -> str:

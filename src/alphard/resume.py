@@ -153,22 +153,25 @@ class Checkpoints(pl.Callback):
     def _save(self, trainer: pl.Trainer, model: pl.LightningModule, within: bool) -> None:
         began = time.monotonic()
         state = going_on.collect(trainer, model, within)
-        if trainer.is_global_zero:
-            self._write(state)
+        written = self._write(state) if trainer.is_global_zero else True
         now = time.monotonic()
         if self.due < math.inf:
-            self.due = now + (max(self.seconds, SHARE * (now - began)) if self.seconds else 0.0)
+            # A store that does not take one has been asked for a while, and a run has other things to do.
+            self.due = now + (max(self.seconds or 0.0, SHARE * (now - began)) if self.seconds or not written else 0.0)
 
-    def _write(self, state: State) -> None:
+    def _write(self, state: State) -> bool:
+        """Write it; False where that fails, which is said."""
         state = self.about | state | {"rows": self.digest}
         if not self.proven and not checkpoint.is_plain(state):
             self._give_up(state)
-            return
+            return True
         self.proven = True
         try:
             self.store.add(state["global_step"], checkpoint.dumps(state))
         except TrainingError as error:
             print(f"{error}; tried again with the next checkpoint", flush=True)
+            return False
+        return True
 
     def _give_up(self, state: State) -> None:
         self.due, self.within = math.inf, False

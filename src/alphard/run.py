@@ -10,12 +10,14 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from alphard import ranks  # isort: split
+from alphard import ranks, unpatched  # noqa: F401  before Lightning, for what they do
+
+# isort: split
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from alphard import artifacts, build, locking
+from alphard import artifacts, build, documents, locking
 from alphard.checkpoint import Store
 from alphard.copies import made
 from alphard.errors import UserError
@@ -89,8 +91,9 @@ def run(
         checkpoints = Checkpoints(Store(_checkpoints(folder)), config, resume, checkpoint_seconds)
 
         def parts() -> Training:
+            spare = None if lean else Path(home)
             return Training(
-                config, folder, here.local, reporter, score_test, baselines, lean, there, place, checkpoints
+                config, folder, here.local, reporter, score_test, baselines, lean, there, place, checkpoints, spare
             )
 
         if not ranks.first():  # this process trains with the first, which tells the rest
@@ -118,9 +121,10 @@ def run(
                     done = parts().complete(done, lacking)
         checkpoints.leave_none()
         print(f"{folder.path} holds this config's finished run; overwrite=true trains it again")
-        conclude(done, folder)
-        reporter.go_on()
-        reporter.again({name: done[name] for name in done["logged"]}, done["stopped_epoch"])
+        with documents.judged(folder.uri(artifacts.METRICS), "a run", documents.TRAIN):
+            conclude(done, folder)
+            reporter.go_on()
+            reporter.again({name: done[name] for name in done["logged"]}, done["stopped_epoch"])
         return Result(done, folder.path)
 
 

@@ -1,17 +1,15 @@
 """report.html of one run: its learning curves, confusion matrix, calibration and ROC, from the files that it left."""
 
 import csv
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
-from alphard import __version__, artifacts, page
+from alphard import artifacts, documents, files, page
 from alphard.curves import Curves
 from alphard.errors import UserError
 from alphard.page import Drawing, Page, Section
@@ -47,59 +45,35 @@ def holds_run(folder: Folder) -> bool:
 
 def read(folder: Folder) -> Left:
     """What the run in `folder` left.  Raises UserError for a file that no run writes."""
-    metrics = _of(folder, artifacts.METRICS, json.loads, {})
-    config = _of(folder, artifacts.CONFIG, yaml.safe_load, {})
-    history = _of(folder, artifacts.HISTORY, epochs, [])
+    metrics, config, history = map(folder.read, (artifacts.METRICS, artifacts.CONFIG, artifacts.HISTORY))
+    known = {} if metrics is None else documents.of_json(metrics, folder.uri(artifacts.METRICS))
+    stated = {} if config is None else documents.config(config, folder.uri(artifacts.CONFIG))
+    rows = [] if history is None else _epochs(history, folder.uri(artifacts.HISTORY))
     name = "/".join(folder.path.rstrip("/").split("/")[-2:])
-    return Left(name, metrics, history, artifacts.points(folder), config)
+    return Left(name, known, rows, artifacts.points(folder), OmegaConf.to_container(stated, resolve=False))
 
 
 def show(folder: Folder) -> None:
     """Print what the run in `folder` scored, and leave report.html beside it."""
     left = read(folder)
-    said = page.UNDRAWN
+    content = None
     if page.drawable():
-        with _judged(folder):
+        with documents.judged(folder.path, "a run", documents.TRAIN):
             content = _page(left).to_html()
-        said = f"report: {folder.write(page.FILE, content)}"
     if left.metrics:
-        with _judged(folder):
+        with documents.judged(folder.path, "a run", documents.TRAIN):
             conclude(dict(left.metrics), folder)
     else:
         print(f"{folder.path}: this run has not come to its end, or its search ended it early")
-    print(said)
+    print(page.UNDRAWN if content is None else f"report: {folder.write(page.FILE, content)}")
 
 
-def epochs(text: str) -> list[dict[str, float]]:
-    """eval_history.csv's rows, a gap where a number is missing; ValueError for another file."""
-    rows = csv.DictReader(io.StringIO(text))
-    if "epoch" not in (rows.fieldnames or ()):
-        raise ValueError("it has no column epoch")
-    return [{name: float(value or "nan") for name, value in row.items() if name} for row in rows]
-
-
-@contextmanager
-def _judged(folder: Folder) -> Iterator[None]:
-    """Inside, what fails does so for files that no run wrote."""
+def _epochs(content: bytes, where: str) -> list[dict[str, float]]:
     try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        why = " ".join([type(error).__name__, *str(error).splitlines()[:1]])
-        raise UserError(f"{folder.path}: its files are not what a run writes ({why}); train it again") from error
-
-
-def _of(folder: Folder, name: str, parse: Any, empty: Any) -> Any:
-    content = folder.read(name)
-    if content is None:
-        return empty
-    try:
-        found = parse(content.decode())
-        if not isinstance(found, type(empty)):
-            raise TypeError(f"it holds {type(found).__name__}")
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError, csv.Error) as error:
+        return files.epochs(content.decode())
+    except (ValueError, TypeError, csv.Error) as error:
         why = str(error).splitlines()[0]
-        raise UserError(f"{folder.uri(name)}: is not what a run writes ({why}); train it again") from None
-    return found
+        raise UserError(f"{where}: is not what a run writes: {why}; {documents.TRAIN}") from None
 
 
 def _page(left: Left) -> Page:
@@ -199,14 +173,6 @@ def _settings(left: Left) -> Section:
     names = ("train_rows", "val_rows", "test_rows", "features", "device", "threads", "best_epoch", "stopped_epoch")
     rows = [(name.replace("_", " "), known[name]) for name in names if known.get(name) is not None]
     rows += [("classes", ", ".join(left.classes))] if left.classes else []
-    rows.append(("drawn by", versions()))
+    rows.append(("drawn by", page.versions()))
     config = yaml.safe_dump(page.unveiled(left.config), sort_keys=False, allow_unicode=True)
     return Section("Settings", "", more=page.pairs(rows) + page.folded("config.yaml", config))
-
-
-def versions() -> str:
-    """The versions that draw a page."""
-    import plotly
-    import torch
-
-    return f"alphard {__version__}, torch {torch.__version__}, plotly {plotly.__version__}"

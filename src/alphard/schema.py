@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from alphard.check import judge, nearest
@@ -22,6 +22,13 @@ def read(schema: type[T], node: Mapping[str, Any], at: str, what: str) -> T:
     if found is None:
         raise UserError(*problems)
     return found
+
+
+def once(keys: Sequence[str]) -> None:
+    """Raise UserError where a line gives a key twice: the one that does not count may be the one that was meant."""
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise UserError(*(f"{key}: is given twice; give it once" for key in twice))
 
 
 def _bind(schema: type[T], node: Mapping[str, Any], at: str, what: str, problems: list[str]) -> T | None:

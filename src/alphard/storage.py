@@ -1,37 +1,37 @@
 """Files by local path or URL (any that fsspec knows; gs:// through gcsfs).
 
 What is written is there complete or not at all: beside and renamed on a disk, in one upload on an object store.
+What a store answers at its second or third asking is no error; faults.py says how often that is.
 """
 
 import contextlib
-import logging
+import io
 import os
-import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, cast
 
 import fsspec
 
+from alphard import faults
 from alphard.errors import TrainingError, UserError
+from alphard.faults import EMULATOR, told
+from alphard.places import is_url, kind_of, local, make, must_be_plain
 
-EMULATOR = "STORAGE_EMULATOR_HOST"  # names what stands in for Google Cloud Storage
+__all__ = ["Folder", "is_url", "kind_of", "make", "reading"]
+
 # Files that are read at a time.  Emulators answer one by one, and refuse those that wait behind a few others.
 AT_ONCE, AT_ONCE_EMULATED = 32, 4
-
-
-def is_url(path: str) -> bool:
-    """Whether `path` names something that is not a local file."""
-    return "://" in path and not path.startswith("file://")
+AT_A_TIME = 2**20  # bytes of a file elsewhere
+ROOM = bytes(4096)  # what a disk must have at least
 
 
 @contextlib.contextmanager
 def reading(path: str, at: str) -> Iterator[BinaryIO]:
-    """A file opened to read; UserError at config path `at` where that cannot be."""
+    """A file opened to read; UserError at config path `at` where that cannot be, or a store fails later."""
     try:
-        _prepare(path)
-        file: BinaryIO = fsspec.open(path, "rb").open() if is_url(path) else open(_local(path), "rb")  # noqa: SIM115
+        file = _opened(path, at)
     except FileNotFoundError:
         raise UserError(f"{at}: {path} does not exist{_seen_from(path)}") from None
     except IsADirectoryError:
@@ -40,8 +40,22 @@ def reading(path: str, at: str) -> Iterator[BinaryIO]:
         raise UserError(f"{at}: {path} may not be read by this user") from None
     except Exception as error:  # a bucket's client raises what it likes
         raise _unknown(path, at, error) from None
+    watched = getattr(file, "raw", None)
     with file:
-        yield file
+        try:
+            yield file
+        except Exception:
+            if isinstance(watched, faults.Watched) and watched.failed:
+                raise watched.failed from None
+            raise
+
+
+def _opened(path: str, at: str) -> BinaryIO:
+    if not is_url(path):
+        return open(local(path), "rb")
+    must_be_plain(path)
+    file = fsspec.open(path, "rb", **faults.options(path)).open()
+    return cast(BinaryIO, io.BufferedReader(faults.Watched(file, path, at), AT_A_TIME))
 
 
 class Folder:
@@ -52,9 +66,9 @@ class Folder:
 
     def __init__(self, path: str, at: str = "output_dir") -> None:
         try:
-            self.path, self.at = path.rstrip("/") if is_url(path) else str(_local(path)), at
-            _prepare(self.path)
-            self.fs: Any = fsspec.core.url_to_fs(self.path)[0]
+            self.path, self.at = path.rstrip("/") if is_url(path) else str(local(path)), at
+            must_be_plain(self.path)
+            self.fs: Any = fsspec.core.url_to_fs(self.path, **faults.options(self.path))[0]
         except Exception as error:  # a bucket's client raises what it likes
             raise _unknown(path, at, error) from None
 
@@ -70,7 +84,7 @@ class Folder:
     def read(self, name: str) -> bytes | None:
         """A file's content, or None where there is no such file.  Raises UserError where it cannot be read."""
         try:
-            if self.local is not None and not _is_read_to_its_end(self.local / name):
+            if self.local is not None and kind_of(self.uri(name), self.at) == "other":
                 raise UserError(
                     f"{self.at}: {self.uri(name)} is no file, but something else of that name; move it away"
                 )
@@ -82,8 +96,16 @@ class Folder:
         except UserError:
             raise
         except Exception as error:  # no permission, a name too long, or whatever a bucket's client raises
-            raise UserError(f"{self.at}: {self.uri(name)} cannot be read: {_reason(error)}") from None
+            raise self._unread(name, error) from None
         return content
+
+    def holds(self, name: str) -> bool:
+        """Whether there is such a file, or folder.  Raises UserError where that cannot be told."""
+        try:
+            self.fs.invalidate_cache()  # what others have written since
+            return bool(self.fs.exists(self.uri(name)))
+        except Exception as error:  # a bucket's client raises what it likes
+            raise self._unread(name, error) from None
 
     def names(self) -> list[str]:
         """Every file in it and below, as a path relative to it, sorted; none where there is no such folder.
@@ -97,7 +119,7 @@ class Folder:
         except FileNotFoundError:
             return []
         except Exception as error:  # a bucket's client raises what it likes
-            raise UserError(f"{self.at}: {self.path} cannot be read: {_reason(error)}") from None
+            raise UserError(f"{self.at}: {self.path} cannot be read: {told(error, self.path)}") from None
         return sorted(path.removeprefix(f"{root}/") for path in found)
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
@@ -107,10 +129,13 @@ class Folder:
         paths = {str(self.fs._strip_protocol(self.uri(name))): name for name in names}
         emulated = bool(os.environ.get(EMULATOR))
         many = {"batch_size": AT_ONCE_EMULATED if emulated else AT_ONCE} if self.fs.async_impl else {}
-        found = self.fs.cat([*paths], on_error="return", **many)
+        try:
+            found = self.fs.cat([*paths], on_error="return", **many)
+        except Exception as error:  # a bucket's client raises what it likes
+            raise UserError(f"{self.at}: {self.path} cannot be read: {told(error, self.path)}") from None
         for path, content in found.items():
             if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
-                raise UserError(f"{self.at}: {self.uri(paths[path])} cannot be read: {_reason(content)}")
+                raise self._unread(paths[path], content)
         return {paths[path]: content for path, content in found.items() if isinstance(content, bytes)}
 
     def fetch(self, name: str, to: Path) -> None:
@@ -121,14 +146,15 @@ class Folder:
                 self.fs.get_file(self.uri(name), str(Path(beside) / to.name))
                 os.replace(Path(beside) / to.name, to)
         except Exception as error:  # a full disk, or whatever a bucket's client raises
-            raise TrainingError(f"{self.uri(name)} cannot be copied to {to}: {_reason(error)}") from error
+            where = str(to) if getattr(error, "errno", None) in faults.DISK else self.path
+            raise TrainingError(f"{self.uri(name)} cannot be copied to {to}: {told(error, where)}") from error
 
     def write(self, name: str, content: bytes) -> str:
         """Write `content` whole, making parent folders; returns its uri.  Raises TrainingError where that fails."""
         try:
             return self._write(name, content)
         except Exception as error:  # a full disk, or whatever a bucket's client raises
-            raise TrainingError(f"{self.at}: {self.uri(name)} cannot be written: {_reason(error)}") from error
+            raise self._unwritten(name, error) from error
 
     def _write(self, name: str, content: bytes) -> str:
         if self.local is None:
@@ -167,13 +193,13 @@ class Folder:
                 else:
                     self._put(made, name)
         except OSError as error:
-            raise TrainingError(f"{self.at}: {self.uri(name)} cannot be written: {_reason(error)}") from error
+            raise self._unwritten(name, error) from error
 
     def _put(self, made: Path, name: str) -> None:
         try:
             self.fs.put_file(str(made), self.uri(name))
         except Exception as error:  # a bucket's client raises what it likes
-            raise TrainingError(f"{self.at}: {self.uri(name)} cannot be written: {_reason(error)}") from error
+            raise self._unwritten(name, error) from error
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there.  Raises TrainingError where that fails."""
@@ -182,15 +208,16 @@ class Folder:
         except FileNotFoundError:
             pass
         except Exception as error:  # a folder of this name, or whatever a bucket's client raises
-            raise TrainingError(f"{self.at}: {self.uri(name)} cannot be removed: {_reason(error)}") from error
+            raise TrainingError(f"{self.at}: {self.uri(name)} cannot be removed: {told(error, self.path)}") from error
 
     def must_be_writable(self) -> None:
         """Raise UserError unless a file can be written here; leaves nothing behind."""
         try:
             if self.local is not None:
                 made = make(self.local)
-                with tempfile.TemporaryFile(dir=self.local):
-                    pass
+                with tempfile.TemporaryFile(dir=self.local) as file:
+                    file.write(ROOM)
+                    file.flush()
                 with contextlib.suppress(OSError):  # another run has come to write beside this one
                     for path in made:
                         path.rmdir()
@@ -198,60 +225,26 @@ class Folder:
                 self._write(".alphard", b"")
                 self.fs.rm_file(self.uri(".alphard"))
         except Exception as error:  # a bucket's client raises what it likes
-            raise UserError(f"{self.at}: {self.path} cannot be written: {_reason(error)}") from None
+            raise UserError(f"{self.at}: {self.path} cannot be written: {told(error, self.path)}") from None
 
+    def _unread(self, name: str, error: Exception) -> UserError:
+        return UserError(f"{self.at}: {self.uri(name)} cannot be read: {told(error, self.path)}")
 
-def make(folder: Path) -> list[Path]:
-    """Make `folder` and its parents; returns those made, innermost first."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return made
-
-
-def _prepare(path: str) -> None:
-    """Before gcsfs is imported: no look-ups that an emulator never answers, and its errors are told by us alone."""
-    if path.startswith(("gs://", "gcs://")):
-        if os.environ.get(EMULATOR):
-            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-        if (logger := logging.getLogger("gcsfs")).level == logging.NOTSET:
-            logger.setLevel(logging.CRITICAL)
-
-
-def kind_of(path: str, at: str) -> Literal["file", "folder", "other"] | None:
-    """What a local path is, or None where nothing is; UserError at config path `at` for what can be no path."""
-    try:
-        mode = os.stat(_local(path)).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, RuntimeError) as error:  # too long, with a NUL, of a user who is not there, hidden
-        raise UserError(f"{at}: {path[:200]!r} cannot be looked at: {_reason(error)}") from None
-    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
-
-
-def _is_read_to_its_end(path: Path) -> bool:
-    """Whether reading comes to an end: a pipe may never, and a device has none."""
-    return not path.exists() or path.is_file() or path.is_dir()
-
-
-def _local(path: str) -> Path:
-    return Path(path.removeprefix("file://")).expanduser().absolute()
+    def _unwritten(self, name: str, error: Exception) -> TrainingError:
+        return TrainingError(f"{self.at}: {self.uri(name)} cannot be written: {told(error, self.path)}")
 
 
 def _unknown(path: str, at: str, error: Exception) -> UserError:
-    scheme = path.split("://", maxsplit=1)[0]
+    scheme = path.split("://", maxsplit=1)[0].split("::", maxsplit=1)[0]
     if isinstance(error, ImportError):
         return UserError(f"{at}: {path} needs a package that is not installed: {error}")
     if "rotocol not known" in str(error):
         return UserError(f"{at}: {path}: nothing is known that opens {scheme}://; give a local path or gs://…")
-    return UserError(f"{at}: {path} cannot be opened: {_reason(error)}")
+    return UserError(f"{at}: {path} cannot be opened: {told(error, path)}")
 
 
 def _seen_from(path: str) -> str:
     return "" if is_url(path) or os.path.isabs(path) else f", seen from {os.getcwd()}"
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
 
 
 def _umask() -> int:

@@ -1,6 +1,6 @@
 """A training, from its parts to its artifacts; the only place that instantiates."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,15 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from alphard import artifacts, baselines, build, cluster, scores, signals
+from alphard import artifacts, baselines, build, cluster, rescue, scores, signals
 from alphard.copies import Copies, Made
 from alphard.curves import to_json
 from alphard.data import TableData, kept, preprocessing
-from alphard.errors import Interrupted, Pruned, UserError
+from alphard.errors import Interrupted, Pruned, TrainingError, UserError
 from alphard.fingerprint import resolved_sha256
 from alphard.history import History
 from alphard.hooks import LastStep, Start
+from alphard.in_one_go import InOneGo
 from alphard.log import Log
 from alphard.mlflow_store import Place
 from alphard.models import BestWeights
@@ -51,11 +52,14 @@ class Training:
         logs: Made | None = None,
         place: Place | None = None,
         checkpoints: Checkpoints | None = None,
+        spare: Path | None = None,
     ) -> None:
         self.config = config
         self.folder, self.local, self.reporter = folder, local, reporter
         self.score_test, self.baselines, self.lean = score_test, with_baselines and not lean, lean
         self.checkpoints, self.resumed = checkpoints, bool(checkpoints and checkpoints.state)
+        self.spare = spare  # where a run is kept whose folder cannot be written
+        self.made: tuple[dict[str, Any], dict[str, Any]] | None = None  # metrics and curves, from the end on
         self.copies = Copies(Made(folder, local), *([logs] if logs else []))
         pl.seed_everything(config.seed, verbose=False)
         self.log = Log()
@@ -79,8 +83,10 @@ class Training:
         # What is reported has been kept: a signal may come between the two.
         callbacks: list[pl.Callback] = [self.tracking, Start(self.begin), self.copies, self.history, *own]
         callbacks += [self.reporter, self.progress, *cut]
+        last = [checkpoints.steps] if checkpoints else []
+        callbacks += [InOneGo(*last), *last]
         if checkpoints:
-            callbacks = [checkpoints, *callbacks, checkpoints.steps]
+            callbacks = [checkpoints, *callbacks]
             checkpoints.rows = self.rows
         self.trainer = build.trainer_of(config, callbacks, local, [*self.tracking.loggers.values()])
         self.progress.shown &= self.trainer.progress_bar_callback is None  # there is one terminal
@@ -96,8 +102,24 @@ class Training:
     def train(self) -> Result:
         if self.checkpoints:
             self.checkpoints.must_fit_rows()
-        with self.copies, self.log, self.tracking:
-            return self._fit_and_keep()
+        try:
+            with self.copies, self.log, self.tracking:
+                return self._fit_and_keep()
+        except TrainingError as error:
+            if self.made is None or self.spare is None:
+                raise
+            trees = {"" if each.local == self.local else "logs": each.local for each in self.copies.folders}
+            raise rescue.kept(error, self.folder, self._all, trees, self.spare) from error
+
+    def _all(self) -> Iterator[tuple[str, bytes]]:
+        """Every artifact, metrics.json last."""
+        assert self.made is not None, "a run that has ended"
+        metrics, curves = self.made
+        yield from self._files(metrics, curves)
+        yield artifacts.CONFIG, artifacts.config_yaml(self.config)
+        log = self.local / artifacts.LOG
+        yield artifacts.LOG, (log.read_bytes() if log.exists() else b"") + self.log.lost
+        yield artifacts.METRICS, artifacts.metrics_json(metrics)
 
     def rows(self) -> int | None:
         """A digest of all rows, where they are a table's."""
@@ -218,33 +240,44 @@ class Training:
 
     def _keep(self, metrics: dict[str, Any], curves: dict[str, Any], stopped: Interrupted | None) -> dict[str, Any]:
         """Write every artifact, metrics.json last; returns what it holds."""
-        write = self.folder.write
-        metrics = artifacts.finite(metrics | {"model_uri": write(artifacts.MODEL, artifacts.state(self.model))})
-        write(artifacts.HISTORY, self.history.to_csv().encode())
-        if not self.lean:
-            self._draw(metrics)
-        if curves:
-            write(artifacts.POINTS, to_json(curves))
-        splits = self.data.splits if isinstance(self.data, TableData) else None
-        if splits and splits.preprocessing is not None:
-            write(preprocessing.FILE, preprocessing.dumps(splits.preprocessing))
-        # Before metrics.json, which says that the run is whole: one killed here is trained again, and its loggers know.
-        self.tracking.kept(metrics, stopped, len(self.history.rows))
-        self.copies.copy()
-        write(artifacts.METRICS, artifacts.metrics_json(metrics))
+        metrics = artifacts.finite(metrics | {"model_uri": self.folder.uri(artifacts.MODEL)})
+        self.made = metrics, curves
+        try:
+            for name, content in self._files(metrics, curves):
+                self.folder.write(name, content)
+            # Before metrics.json, which says that the run is whole: one killed here is trained again, and its loggers
+            # know.
+            self.tracking.kept(metrics, stopped, len(self.history.rows))
+            self.copies.copy()
+            self.folder.write(artifacts.METRICS, artifacts.metrics_json(metrics))
+        except TrainingError:
+            self.copies.begun = False  # the store has been asked often enough
+            raise
         if metrics["stopped_by"] is None:
             self._forget()
         return metrics
+
+    def _files(self, metrics: dict[str, Any], curves: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+        """The artifacts that are made at the end, but for metrics.json."""
+        yield artifacts.MODEL, artifacts.state(self.model)
+        yield artifacts.HISTORY, self.history.to_csv().encode()
+        if not self.lean:
+            yield from self._drawn(metrics)
+        if curves:
+            yield artifacts.POINTS, to_json(curves)
+        splits = self.data.splits if isinstance(self.data, TableData) else None
+        if splits and splits.preprocessing is not None:
+            yield preprocessing.FILE, preprocessing.dumps(splits.preprocessing)
 
     def _forget(self) -> None:
         """A run that has ended goes on from nowhere."""
         if self.checkpoints:
             self.checkpoints.store.clear()
 
-    def _draw(self, metrics: dict[str, Any]) -> None:
+    def _drawn(self, metrics: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         from alphard import plots
 
-        self.folder.write(artifacts.CURVES, plots.learning_curves(self.history))
+        yield artifacts.CURVES, plots.learning_curves(self.history)
         matrix = metrics.get("validation_confusion_matrix")
         if matrix and isinstance(self.data, TableData):
-            self.folder.write(artifacts.CONFUSION, plots.confusion_matrix(matrix, self.data.splits.classes))
+            yield artifacts.CONFUSION, plots.confusion_matrix(matrix, self.data.splits.classes)

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
+from alphard.errors import masked
+
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
@@ -37,7 +39,7 @@ def hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 def show(value: object) -> str:
     """A value in an error, not longer than a line."""
-    text = repr(value)
+    text = masked(repr(value))  # before it is cut
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 

@@ -11,6 +11,7 @@ from gcp_storage_emulator.handlers.objects import _checksums, _make_object_resou
 from gcp_storage_emulator.server import create_server
 
 from alphard.storage import Folder
+from tests.vertex.faulty import Faulty, faulty
 
 
 @dataclass
@@ -54,3 +55,11 @@ def bucket(emulator: Any, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{emulator._api._httpd.server_port}")
     monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     return Bucket(name, emulator)
+
+
+@pytest.fixture
+def unwell(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    """A proxy before the bucket that does wrong when it is told to."""
+    with faulty(bucket.server._api._httpd.server_port) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{proxy.port}")
+        yield proxy

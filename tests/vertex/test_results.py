@@ -365,7 +365,8 @@ def test_what_is_no_tuning_job_is_one_clear_error(
 
 def test_another_studys_folder_is_left_alone(searched: Searched, alphard: Call) -> None:
     Path("studies/123").mkdir(parents=True)
-    about = "configs: {}\noverrides: []\nsearch: {}\n"
+    about = "configs: {folder: ., name: config, extra: [], overrides: [], choices: {}, groups: []}\noverrides: []\n"
+    about += "search: {objective: x, direction: maximize, space: {}}\n"
     Path("studies/123/study.yaml").write_text(about)
     status, out, err = alphard("results", searched.name, searched.endpoint)
     assert (status, out) == (2, "")

@@ -153,10 +153,12 @@ def test_killed_trial_goes_on_from_its_checkpoint_in_the_bucket(bucket: Bucket, 
     def newest() -> str:
         return max(filter(NAME.fullmatch, kept.names()), default="")
 
-    for _ in range(2):
+    for said in (b"", b"resumed at"):
         before = newest()
         with training(tmp_path, *data(bucket), *line, "checkpoint_seconds=0.1", **told(bucket, tmp_path)) as process:
             assert wait_for(lambda last=before: newest() > last, process)
+            # The log is copied there once a second; what was said later a kill takes away.
+            assert wait_for(lambda word=said: word in (model.read("training.log") or b""), process)
             os.kill(process.pid, signal.SIGKILL)
     assert "checkpoints" not in " ".join(model.names())
     (tmp_path / "output.metrics").unlink(missing_ok=True)  # the machine is another

@@ -1,5 +1,6 @@
 """Rows and labels, judged and split.  Shapes: N rows, F features, C classes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from alphard.errors import UserError
 
 Array = NDArray[Any]
+NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
 CHUNK = 1 << 22  # values looked at in one go, so that judging 1 GB needs no second GB
 
 
@@ -107,6 +109,8 @@ def judged(splits: object, at: str) -> Splits:
     if isinstance(splits.classes, str) or not np.iterable(splits.classes):
         raise UserError(f"{at}: classes is {splits.classes!r}; give their names, one for each label 0, 1, …")
     names = [str(name) for name in splits.classes]
+    _must_be_text(names, f"{at}: classes")
+    _must_be_text([str(name) for name in splits.feature_names], f"{at}: feature_names")
     train = _judged(splits.train, len(names), f"{at}: train")
     validation = _judged(splits.validation, len(names), f"{at}: validation")
     test = None if splits.test is None else _judged(splits.test, len(names), f"{at}: test")
@@ -115,6 +119,13 @@ def judged(splits: object, at: str) -> Splits:
             raise UserError(f"{at}: {name}: X has {table.X.shape[1]} features and the training rows {train.X.shape[1]}")
     at_least_two(np.array(names)[np.unique(train.y)], f"{at}: train")
     return replace(splits, train=train, validation=validation, test=test, classes=names)
+
+
+def _must_be_text(names: Sequence[str], at: str) -> None:
+    """Raise UserError for a name that no file and no drawing can hold."""
+    strange = next((name for name in names if NO_TEXT.search(name)), None)
+    if strange is not None:
+        raise UserError(f"{at}: {strange!a} holds a NUL, or half a character; rename it")
 
 
 def _judged(table: object, classes: int, at: str) -> Table:

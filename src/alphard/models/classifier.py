@@ -89,7 +89,7 @@ class Classifier(pl.LightningModule):
         weight: Any = self.class_weights
         loss = F.cross_entropy(self.net(x), y, weight=weight, label_smoothing=self.smoothing)
         # One logged mean an epoch: for a small network, self.log at each step costs more than the step.
-        self._loss_sum += loss.detach() * len(y)
+        self._loss_sum.add_(loss.detach(), alpha=len(y))
         self._rows += len(y)
         if self.trainer.is_last_batch:
             self.log("train_loss", self._loss_sum / self._rows, on_step=False, on_epoch=True, sync_dist=True)

@@ -31,10 +31,13 @@ class Journal(BaseJournalBackend):
             if number + 1 == len(self.starts):
                 self.starts.append(self.starts[-1] + len(line))
             try:
-                yield json.loads(line)
-            except ValueError:
+                log = json.loads(line.decode())  # of bytes it would guess the encoding, line by line
+            except (ValueError, RecursionError):
+                log = None
+            if not _is_log(log):
                 where = f"{self.path}:{number + 1}"
-                raise UserError(f"search.storage: {where} is no line of a study's journal; restore the file") from None
+                raise UserError(f"search.storage: {where} is no line of a study's journal; restore the file")
+            yield log
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append whole lines, and wait until the disk has them; inside `held`, they wait for its end."""
@@ -81,6 +84,16 @@ class Journal(BaseJournalBackend):
             content = file.read()
         lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
         return lines + (self.pending or [])
+
+
+def _is_log(log: Any) -> bool:
+    """Whether Optuna wrote it, as far as what it never looks at itself goes: the numbers."""
+    if not isinstance(log, dict):
+        return False
+    values, told = log.get("values"), log.get("intermediate_value", 0)
+    numbers = [told, *values] if isinstance(values, list) else [told]
+    known = isinstance(log.get("user_attr", {}), dict) and isinstance(values, list | None)
+    return known and all(isinstance(number, int | float) for number in numbers)
 
 
 def lock(file: BinaryIO, at: str, patience: float = PATIENCE) -> None:

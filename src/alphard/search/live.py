@@ -99,7 +99,7 @@ class Progress:
     def _rows(self) -> Table:
         table = Table("trial", "epoch", self.objective, "values")
         for number, (trial, step, value) in sorted(self.running.items()):
-            table.add_row(str(number), f"{step}", "" if value is None else f"{value:.4f}", values(trial.chosen))
+            table.add_row(str(number), f"{step}", "" if value is None else f"{value:.4f}", Text(values(trial.chosen)))
         return table
 
     def _left(self, done: int) -> str:

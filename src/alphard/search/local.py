@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from alphard.errors import TrainingError, UserError
 from alphard.search.study import Study, Trial
 from alphard.search.tracked import Tracked
-from alphard.search.worker import Done, Job, Probe, Report, Setup
+from alphard.search.worker import Done, Job, Probe, Ready, Report, Setup
 
 TICK = 0.5  # seconds between two looks at the clock, at other processes, and at the table
 DEATHS = 2  # of one trial's process, without a word: then the trial has failed
@@ -46,12 +46,14 @@ class View(Protocol):
 class Worker:
     """One process, and the trial that it trains.
 
+    ready:  whether it has imported what it needs: no trial waits for that, nor for one that is killed meanwhile.
     device: its CUDA_VISIBLE_DEVICES; None leaves the environment's.
     code:   the module of this package whose `main` it runs.
     """
 
     def __init__(self, setup: Setup, device: str | None, threads: int, code: str = "worker") -> None:
         self.trial: Trial | None = None
+        self.ready = False
         self.words = tempfile.TemporaryFile()  # noqa: SIM115  its stderr, kept while it lives
         environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         if device is not None:
@@ -101,7 +103,7 @@ class Workers:
         # Two workers that share a core wait for each other at every step.
         self.threads = base.get("threads") or max(1, cores // setup.settings.parallel)
         self.workers = [self._worker(number) for number in range(min(setup.settings.parallel, trials))]
-        self.idle_deaths = 0
+        self.idle_deaths = 0  # one after the other, without a trial
 
     def __enter__(self) -> "Workers":
         return self
@@ -125,7 +127,8 @@ class Workers:
             first = self.workers[0]
             first.send(Probe(self.threads, whole=True))
             try:
-                done: Done = first.connection.recv()
+                while not isinstance(done := first.connection.recv(), Done):
+                    first.ready = True
             except (EOFError, OSError):
                 how = first.end()
                 self.workers[0] = self._worker(0)
@@ -158,7 +161,7 @@ class Workers:
         """Give every free worker a trial; whether anything is left to wait for."""
         study.must_not_fail_more()
         for worker in self.workers if may_begin else ():
-            if worker.trial is None:
+            if worker.ready and worker.trial is None:
                 worker.trial = study.take()
                 if worker.trial is None:
                     break
@@ -178,6 +181,9 @@ class Workers:
         except (EOFError, OSError):
             self._died(study, view, number)
             return
+        if isinstance(said, Ready):
+            worker.ready, self.idle_deaths = True, 0
+            return
         trial = worker.trial
         assert trial is not None, "a worker speaks of its trial alone"
         if isinstance(said, Report):
@@ -188,13 +194,13 @@ class Workers:
             _tell(study, view, trial, said)
 
     def _died(self, study: Study, view: View, number: int) -> None:
-        """A worker without a last word: its trial is tried once more, by a new worker."""
+        """A worker without a last word: its trial is tried once more."""
         worker = self.workers[number]
         trial, how = worker.trial, worker.end()
         worker.trial = None
         if trial is None:
             self.idle_deaths += 1
-            if self.idle_deaths > DEATHS:
+            if self.idle_deaths > DEATHS * len(self.workers):
                 raise TrainingError(f"search: workers end without a trial, {how}")
         elif trial.deaths + 1 < DEATHS:
             study.give_back(trial, trial.deaths + 1)

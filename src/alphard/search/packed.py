@@ -17,7 +17,7 @@ from alphard.search.pack_view import PackView
 from alphard.search.pack_worker import SCOUTS, Back, Epoch, Kept, Room, Said, Take, Unused, Verdict
 from alphard.search.settings import LEARNING, PENDING
 from alphard.search.study import Study, Trial
-from alphard.search.worker import Done, Job
+from alphard.search.worker import Done, Job, Ready
 
 DEATHS = 3  # of a worker before a trial of its own has reported: then that trial has failed
 IN_A_ROW = 8  # deaths of workers without a trial that ends
@@ -125,6 +125,8 @@ class Packs(local.Workers):
             said = self.workers[number].connection.recv()
         except (EOFError, OSError):
             self._lost(number)
+            return
+        if isinstance(said, Ready):  # it asks for trials by itself
             return
         if isinstance(said, Room):
             self._give(number, said.places, asked=True)

@@ -7,17 +7,21 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from rich.table import Table
 
-from alphard import page, tables
+from alphard import documents, page, tables
+from alphard.errors import UserError
+from alphard.refusals import Refusals, first_line
 from alphard.search import results, winner
 from alphard.storage import Folder
 
 CSV = "trials.csv"
+MOST = 200  # rows that are printed: laying out 10,000 takes half a minute, and nobody reads them
 
 
 def show_whole(folder: Path) -> None:
-    """Print the whole table of the study in `folder`, and leave trials.csv, report.html and the winner's experiment."""
+    """Print the table of the study in `folder`, and leave trials.csv, report.html and the winner's experiment."""
     said, trials = results.load(folder)
-    show(folder, said, *results.sorted_rows(said, trials), trials=trials)
+    with documents.judged(str(folder), "a search", results.RESTORE):
+        show(folder, said, *results.sorted_rows(said, trials), trials=trials)
 
 
 def show(
@@ -25,7 +29,7 @@ def show(
     said: dict[str, Any],
     rows: list[results.Row],
     columns: list[str],
-    most: int | None = None,
+    most: int = MOST,
     trials: Sequence[FrozenTrial] | None = None,
 ) -> None:
     """Print a study's table, `most` rows of it, and leave trials.csv and the winner's experiment in its folder.
@@ -38,8 +42,9 @@ def show(
     for row in rows[:most]:
         table.add_row(*(_cell(row, name, objective) for name in shown))
     tables.show(table)
-    if most is not None and len(rows) > most:
-        print(f"… and {len(rows) - most} more: alphard results {folder}")
+    if len(rows) > most:
+        where = f"alphard results {folder}" if trials is None else folder / CSV
+        print(f"… and {len(rows) - most} more: {where}")
     near = sum(bool(row["near_best"]) for row in rows) - 1
     if near > 0:
         print(f"* {near} more within the noise of the best, one binomial standard error of its validation rows")
@@ -50,16 +55,17 @@ def show(
         print(f"  trial {row['trial']}: {row['error'].splitlines()[0]}")
     if errors:
         print(f"  what they printed: {folder}/trials/<trial>/training.log")
+    drawn = None
+    if trials is not None and page.drawable():
+        from alphard.search import study_page  # a second of imports
+
+        drawn = study_page.write(folder, said, trials, rows, columns)  # which may find that nobody wrote this study
     Folder(str(folder)).write(CSV, results.csv_text(rows, columns).encode())
     print(f"table: {folder / CSV}")
     if trials is None:
         print(f"report: alphard results {folder} draws it")
-    elif not page.drawable():
-        print(page.UNDRAWN)
     else:
-        from alphard.search import study_page  # a second of imports
-
-        print(f"report: {study_page.write(folder, said, trials, rows, columns)}")
+        print(page.UNDRAWN if drawn is None else f"report: {drawn}")
     if rows and rows[0]["state"] == "complete":
         _winner(folder, said, rows[0])
 
@@ -68,7 +74,11 @@ def write_winner(folder: Path, said: dict[str, Any], best: results.Row) -> None:
     """Write the best trial's experiment."""
     objective = said["search"]["objective"]
     chosen = {k: v for k, v in best.items() if k not in results.OTHERS and k != objective and v is not None}
-    winner.write(folder, said, best["trial"], chosen, f"trial {best['trial']}: {objective} {best[objective]:.6f}")
+    try:
+        winner.write(folder, said, best["trial"], chosen, f"trial {best['trial']}: {objective} {best[objective]:.6f}")
+    except Refusals as error:  # the project's configs are others now, or study.yaml is
+        where = f"{folder / results.ABOUT}: its configs do not compose here: {first_line(error)}"
+        raise UserError(f"{where[:600]}; restore them, or the file") from None
 
 
 def _winner(folder: Path, said: dict[str, Any], best: results.Row) -> None:

@@ -1,24 +1,30 @@
 """What a study found: its trials, sorted, as rows and as a pandas DataFrame."""
 
+import copy
 import csv
 import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
-import yaml
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
+from alphard import documents
 from alphard.errors import UserError
 from alphard.noise import binomial_error
+from alphard.refusals import first_line
 from alphard.search import grammar, owner
 from alphard.search.configs import Configs
 from alphard.search.space import Categorical, Space
-from alphard.search.storages import storage_of, stored
+from alphard.search.storages import JOURNAL, storage_of, stored
+from alphard.storage import Folder
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -27,9 +33,37 @@ ABOUT = "study.yaml"
 STATES = {state: state.name.lower() for state in TrialState} | {TrialState.FAIL: "failed"}
 INTERRUPTED = "interrupted"  # it ran when its process died; the search's own line runs it again
 ORDER = {TrialState.COMPLETE: 0, TrialState.PRUNED: 1, TrialState.RUNNING: 2, TrialState.FAIL: 3}
+RESTORE = "restore the file, or name another folder with output_dir=…"
 Row = dict[str, Any]
 BEFORE, AFTER = ("trial", "state"), ("stopped_epoch", "seconds", "error")
 OTHERS = (*BEFORE, "near_best", *AFTER)  # columns that are neither the objective nor a dimension
+
+
+class Search(TypedDict):
+    """What the `search` node of a study.yaml has at least."""
+
+    objective: str
+    direction: Literal["maximize", "minimize"]
+    space: dict[str, Any]
+
+
+class Made(TypedDict):
+    """Of which configs a study was made."""
+
+    folder: str
+    name: str
+    extra: list[str]
+    overrides: list[str]
+    choices: dict[str, Any]
+    groups: list[str]
+
+
+class About(TypedDict):
+    """What every study.yaml has."""
+
+    search: Search
+    configs: Made
+    overrides: list[str]
 
 
 def table(folder: str | Path) -> "DataFrame":
@@ -50,13 +84,17 @@ def rows(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[Row
     url: of the storage, from who knows its password.
     """
     said, trials = load(folder, url)
-    return said, *sorted_rows(said, trials)
+    with documents.judged(str(folder), "a search", RESTORE):
+        return said, *sorted_rows(said, trials)
 
 
 def space_of(said: Mapping[str, Any]) -> Space:
     """A study's space, as study.yaml has it."""
     space = said["search"]["space"]
-    return grammar.read(space, grammar.of_space(space, said["overrides"]))
+    try:
+        return grammar.read(space, grammar.of_space(space, said["overrides"]))
+    except HydraException as error:
+        raise UserError(f"{ABOUT}: overrides: {first_line(error)}; {RESTORE}") from None
 
 
 def sorted_rows(said: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> tuple[list[Row], list[str]]:
@@ -78,12 +116,19 @@ def sorted_rows(said: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> tuple
             value = trial.params.get(dimension.key)
             if isinstance(dimension, Categorical) and value is not None:
                 if (dimension.key, value) not in meant:
-                    meant[dimension.key, value] = dimension.value(value)
+                    meant[dimension.key, value] = _meant(dimension, value, trial.number)
                 value = meant[dimension.key, value]
             row[dimension.key] = value
         found.append(row | {name: trial.user_attrs.get(name) for name in AFTER})
     columns = [*BEFORE, objective, "near_best", *(d.key for d in space), *AFTER]
     return found, columns
+
+
+def _meant(dimension: Categorical, text: Any, number: int) -> Any:
+    try:
+        return dimension.value(text)
+    except ValueError as error:
+        raise UserError(f"trial {number}: {dimension.key}: {text!r}: {error}; the study's storage is damaged") from None
 
 
 def load(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[FrozenTrial]]:
@@ -98,15 +143,18 @@ def load(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[Fro
     try:
         study = optuna.load_study(study_name=folder.name, storage=storage_of(folder, known))
     except KeyError:
-        raise UserError(f"{folder}: its storage knows no study {folder.name}") from None
-    words = study.user_attrs
-    warm, trials = int(words.get("warm", 0)), study.get_trials()
-    for trial in trials:
-        trial.number -= warm
-        name = str(trial.user_attrs.get("owner", ""))
-        if trial.state == TrialState.RUNNING and not owner.lives(folder, name, words.get(f"owner {name}")):
-            trial.user_attrs[INTERRUPTED] = True
-    return said, trials[warm:]
+        known = "; a study's folder keeps the name that it was made under" if (folder / JOURNAL).exists() else ""
+        raise UserError(f"{folder}: its storage knows no study {folder.name}{known}") from None
+    with documents.judged(str(folder), "a search", RESTORE):
+        words = study.user_attrs
+        # Copied no deeper than they are changed here: of 10,000 trials a whole copy takes seconds.
+        warm, trials = int(words.get("warm", 0)), [copy.copy(trial) for trial in study.get_trials(deepcopy=False)]
+        for trial in trials:
+            trial.number -= warm
+            name = str(trial.user_attrs.get("owner", ""))
+            if trial.state == TrialState.RUNNING and not owner.lives(folder, name, words.get(f"owner {name}")):
+                trial.user_attrs = trial.user_attrs | {INTERRUPTED: True}
+        return said, trials[warm:]
 
 
 def attributes(folder: Path) -> dict[str, Any]:
@@ -120,13 +168,16 @@ def about(folder: Path) -> dict[str, Any]:
     path = folder / ABOUT
     if not path.is_file():
         near = ", ".join(sorted(str(p.parent) for f in (folder, folder.parent) for p in f.glob(f"*/{ABOUT}"))[:6])
-        raise UserError(f"{folder}: holds no study{f'; there are {near}' if near else ''}")
+        remedy = f"there are {near}; name one" if near else "give studies/NAME, or the folder of a run"
+        raise UserError(f"{folder}: holds no study; {remedy}")
+    content = Folder(str(folder), "study").read(ABOUT) or b""
+    found = documents.of_yaml(content, str(path), "a search", RESTORE)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not {"search", "overrides", "configs"} <= set(found):
-        raise UserError(f"{path}: is not what a search writes; restore the file")
+        TypeAdapter(About).validate_python(found, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at, why = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Input ")
+        raise documents.NotWritten(f"{path}: is not what a search writes: {at}: {why}; {RESTORE}") from None
     return found
 
 

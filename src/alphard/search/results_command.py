@@ -14,6 +14,8 @@ def main(arguments: Sequence[str]) -> int:
         said = " ".join(arguments) or "no argument"
         raise UserError(f"alphard results: {said}: give one study, studies/NAME, or one run's folder")
     folder = Path(arguments[0].rstrip("/") or "/")
+    if kind_of(str(folder), "alphard results") == "file":
+        raise UserError(f"alphard results: {folder} is a file; give the folder of a study, or of a run")
     if kind_of(str(folder / results.ABOUT), "alphard results") != "file":
         from alphard import run_page
         from alphard.storage import Folder

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import quantiles
 
 import optuna
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -62,7 +62,8 @@ def shown(
     """The study of `trials`, which keep their numbers; one whose value is no finite number counts as failed."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction=StudyDirection[direction.upper()])
-    study.add_trials([_dressed(trial) for trial in trials])
+    known: _Known = {}
+    study.add_trials([_dressed(trial, known) for trial in trials])
     sign = 1 if direction == "maximize" else -1
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return Shown(
@@ -98,21 +99,31 @@ def outside(
     return f" Far outside: {count} {what}{'s' * (count != 1)}; {where}." if count else ""
 
 
-def _dressed(trial: FrozenTrial) -> FrozenTrial:
+# A dimension's name and range as they are drawn, which all trials share.
+_Known = dict[tuple[str, BaseDistribution], tuple[str, BaseDistribution]]
+
+
+def _dressed(trial: FrozenTrial, known: _Known) -> FrozenTrial:
     state, value = trial.state, trial.value
     if value is not None and not math.isfinite(value):
         state, value = TrialState.FAIL, None
     ranges, params = {}, {}
     for key, given in trial.distributions.items():
-        name, chosen, distribution = label(key), trial.params[key], given
-        if isinstance(distribution, CategoricalDistribution):
-            choices = _apart([label(choice, LONGEST) for choice in distribution.choices])
-            chosen = choices[distribution.choices.index(chosen)]
-            distribution = CategoricalDistribution(choices)
+        if (key, given) not in known:
+            known[key, given] = label(key), _named(given)
+        (name, distribution), chosen = known[key, given], trial.params[key]
+        if isinstance(given, CategoricalDistribution) and isinstance(distribution, CategoricalDistribution):
+            chosen = distribution.choices[given.choices.index(chosen)]
         ranges[name], params[name] = distribution, chosen
     return optuna.trial.create_trial(
         state=state if state in FINISHED else TrialState.WAITING, value=value, params=params, distributions=ranges
     )
+
+
+def _named(given: BaseDistribution) -> BaseDistribution:
+    if not isinstance(given, CategoricalDistribution):
+        return given
+    return CategoricalDistribution(_apart([label(choice, LONGEST) for choice in given.choices]))
 
 
 def _apart(names: Sequence[str]) -> list[str]:

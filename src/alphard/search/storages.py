@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 
+from alphard.documents import judged
 from alphard.errors import UserError, masked
 from alphard.search.journal import Journal
 
@@ -33,7 +34,8 @@ def storage_of(folder: Path, url: str | None) -> optuna.storages.BaseStorage:
     try:
         if url is None:
             folder.mkdir(parents=True, exist_ok=True)
-            return InJournal(Journal(folder / JOURNAL))
+            with judged(f"search.storage: {folder / JOURNAL}", "a search", "restore the file"):
+                return InJournal(Journal(folder / JOURNAL))
         return _database(url)
     except UserError:
         raise

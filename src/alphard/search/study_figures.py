@@ -1,4 +1,4 @@
-"""What Optuna draws and reckons of a study, in the page's dress: best so far, importances, slices."""
+"""What is drawn of a study by value, in the page's dress: best so far, importances, slices, by Optuna where it can."""
 
 import math
 import warnings
@@ -18,24 +18,17 @@ def best_so_far(this: Shown) -> Drawing | None:
     """Each trial's value by its number, and the best until then; None without a complete trial."""
     if not this.ranked:
         return None
-    figure = visualization.plot_optimization_history(this.study, target_name=label(this.objective))
-    values, best = figure.data[:2]
-    values.update(
-        name="complete",
-        marker={"color": BLUE, "size": 7, "opacity": 0.75},
-        hovertemplate="trial %{x}<br>%{y:.6f}<extra></extra>",
-    )
-    best.update(name="best so far", line={"color": ORANGE, "width": 2, "shape": "hv"}, hoverinfo="skip")
-    pruned = [trial for trial in this.trials(TrialState.PRUNED) if trial.value is not None]
-    more = go.Scatter(
-        x=[trial.number for trial in pruned],
-        y=[trial.value for trial in pruned],
-        mode="markers",
-        name="pruned, at the last epoch",
-        marker={"color": GREY, "size": 6, "symbol": "x-thin", "line": {"color": GREY, "width": 1.5}},
-        hovertemplate="trial %{x}, pruned<br>%{y:.6f}<extra></extra>",
-    )
-    drawn = go.Figure([more, values, best] if pruned else [values, best])
+    # Optuna's own figure copies all trials.
+    complete, pruned = this.trials(TrialState.COMPLETE), this.trials(TrialState.PRUNED)
+    pruned = [trial for trial in pruned if trial.value is not None]
+    drawn = go.Figure()
+    if pruned:
+        crosses = {"color": GREY, "size": 6, "symbol": "x-thin", "line": {"color": GREY, "width": 1.5}}
+        _add_marks(drawn, pruned, "pruned, at the last epoch", crosses, "trial %{x}, pruned")
+    _add_marks(drawn, complete, "complete", {"color": BLUE, "size": 7, "opacity": 0.75}, "trial %{x}")
+    line = {"color": ORANGE, "width": 2, "shape": "hv"}
+    y = _until_each(this)
+    drawn.add_scatter(x=[*range(len(y))], y=y, mode="lines", name="best so far", line=line, hoverinfo="skip")
     known = [float(trial.value or 0) for trial in [*this.ranked, *pruned]]
     within = span(known, [known[0]])
     drawn.update_xaxes(title_text="trial", tickformat="d")
@@ -43,6 +36,30 @@ def best_so_far(this: Shown) -> Drawing | None:
     word = "Highest" if this.sign > 0 else "Lowest"
     note = f"{word} {this.objective} of the complete trials until each.{outside(known, within, 'trial')}"
     return Drawing("best", drawn, "Best so far", note)
+
+
+def _add_marks(figure: go.Figure, trials: list[FrozenTrial], name: str, marker: dict[str, Any], said: str) -> None:
+    figure.add_scatter(
+        x=[trial.number for trial in trials],
+        y=[trial.value for trial in trials],
+        mode="markers",
+        name=name,
+        marker=marker,
+        hovertemplate=f"{said}<br>%{{y:.6f}}<extra></extra>",
+    )
+
+
+def _until_each(this: Shown) -> list[float | None]:
+    """The best value of the complete trials up to each trial."""
+    values = {trial.number: float(trial.value or 0) for trial in this.ranked}
+    better = max if this.sign > 0 else min
+    found: list[float | None] = []
+    best = None
+    for number in range(len(this.study.get_trials(deepcopy=False))):
+        if number in values:
+            best = values[number] if best is None else better(best, values[number])
+        found.append(best)
+    return found
 
 
 def importances(this: Shown) -> Drawing | None:

@@ -1,7 +1,6 @@
 """report.html of a study: best so far, lines across and along, importances, slices, its best trials, settings."""
 
 import csv
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any
 
 import optuna
 import yaml
+from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial
 
-from alphard import artifacts, page
+from alphard import documents, files, page
 from alphard.page import Drawing, Page, Section
-from alphard.run_page import epochs, versions
 from alphard.search import results, study_figures, study_lines
 from alphard.search.shown import Curve, Shown, outside, shown, span
 from alphard.storage import Folder
@@ -61,9 +60,9 @@ def _curve(folder: Path, trial: FrozenTrial, objective: str) -> Curve | None:
     if trial.intermediate_values:
         steps = sorted(trial.intermediate_values)
         return steps, [float(trial.intermediate_values[step]) for step in steps]
-    path = folder / "trials" / str(trial.number) / artifacts.HISTORY
+    path = folder / "trials" / str(trial.number) / files.HISTORY
     try:
-        found = [row for row in epochs(path.read_text()) if objective in row]
+        found = [row for row in files.epochs(path.read_text()) if objective in row]
     except (OSError, ValueError, TypeError, csv.Error):  # lost, or torn by whoever copied it
         return None
     return ([int(row["epoch"]) for row in found], [row[objective] for row in found]) if found else None
@@ -149,7 +148,7 @@ def _settings(folder: Path, said: Mapping[str, Any], this: Shown) -> Section:
     known += [("data", facts)] if (facts := _data(folder, this)) else []
     known += [("job", str(job.get("name") or job.get("folder")))] if isinstance(job := said.get("job"), dict) else []
     python = ".".join(map(str, sys.version_info[:3]))
-    known.append(("drawn by", f"{versions()}, optuna {optuna.__version__}, Python {python}"))
+    known.append(("drawn by", f"{page.versions()}, optuna {optuna.__version__}, Python {python}"))
     more = (
         page.table(["dimension", "values", "exists"], space) + "<br>" + page.pairs(known) + _best_config(folder, this)
     )
@@ -167,13 +166,13 @@ def _data(folder: Path, this: Shown) -> str:
     """What the best trial's metrics say of the data."""
     if not this.ranked:
         return ""
-    path = folder / "trials" / str(this.ranked[0].number)
+    path = folder / "trials" / str(this.ranked[0].number) / files.METRICS
     try:
-        metrics = json.loads((path / artifacts.METRICS).read_text())
+        metrics = documents.of_json(path.read_bytes(), str(path))
         names = {"train_rows": "training rows", "val_rows": "validation rows", "test_rows": "test rows, sealed"}
         counts = [f"{metrics[name]} {words}" for name, words in names.items() if metrics.get(name)]
         return ", ".join([*counts, f"{metrics['features']} features", f"{len(metrics['classes'])} classes"])
-    except (OSError, LookupError, TypeError, ValueError):  # lost, or torn by whoever copied it
+    except (OSError, LookupError, TypeError, documents.NotWritten):  # lost, or torn by whoever copied it
         return ""
 
 
@@ -181,9 +180,11 @@ def _best_config(folder: Path, this: Shown) -> str:
     """The best trial's config.yaml, with its references."""
     if not this.ranked:
         return ""
+    path = folder / "trials" / str(this.ranked[0].number) / files.CONFIG
     try:
-        config = yaml.safe_load((folder / "trials" / str(this.ranked[0].number) / artifacts.CONFIG).read_text())
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        config = documents.config(path.read_bytes(), str(path))
+    except (OSError, documents.NotWritten):
         return ""
-    text = yaml.safe_dump(page.unveiled(config), sort_keys=False, allow_unicode=True)
+    plain = page.unveiled(OmegaConf.to_container(config, resolve=False))
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
     return page.folded(f"config.yaml of trial {this.ranked[0].number}", text)

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from alphard import documents
 from alphard.compose import of_one_run
 from alphard.fingerprint import flat, without
 from alphard.search import results
@@ -52,9 +53,10 @@ def write(folder: Path, said: Mapping[str, Any], number: int, chosen: Mapping[st
 
 def _stated(folder: Path, said: Mapping[str, Any], number: int, chosen: Mapping[str, Any]) -> Any:
     """What the trial trained: its config.yaml, or where that is lost, its values in today's configs."""
-    path = folder / "trials" / str(number) / "config.yaml"
-    if path.is_file():
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    home = Folder(str(folder / "trials" / str(number)), "trial")
+    content = home.read("config.yaml")
+    if content is not None:
+        return OmegaConf.to_container(documents.config(content, home.uri("config.yaml")), resolve=False)
     groups = [f"{group}={chosen[group]}" for group in said["configs"]["groups"] if group in chosen]
     config = of_one_run(results.configs_of(folder, said, (*said["configs"]["overrides"], *groups)).compose())
     for key, value in chosen.items():

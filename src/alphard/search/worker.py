@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from alphard.errors import UserError
+from alphard.errors import UserError, masked
 from alphard.mlflow_store import Place
 from alphard.search.configs import Configs
 from alphard.search.settings import Settings
@@ -53,6 +53,11 @@ class Probe:
 
     threads: int
     whole: bool
+
+
+@dataclass
+class Ready:
+    """The process has imported what it needs, and takes trials."""
 
 
 @dataclass
@@ -97,9 +102,11 @@ def begun() -> Iterator[tuple[Connection, Setup]]:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         setup: Setup = parent.recv()
         from alphard.objective import WATCHED  # heavy: torch and Lightning, once
+        from alphard.run import run  # noqa: F401  likewise
 
         for name in WATCHED:  # a trial reports to the search alone
             os.environ.pop(name, None)
+        parent.send(Ready())
         yield parent, setup
 
 
@@ -166,14 +173,14 @@ def _probe(setup: Setup, job: Probe) -> None:
 
 def said(error: Exception) -> str:
     """An error as a table shows it."""
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return masked(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
 
 
 def write_down(home: Path) -> None:
     """The error being handled, where the trial's own words are."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / "training.log").open("a", encoding="utf-8") as log:
-        traceback.print_exc(file=log)
+        log.write(masked(traceback.format_exc()))
 
 
 def _end_with(parent: Connection) -> None:
