@@ -40,7 +40,8 @@ def pack_of(members: Iterable[Member], data: TableData, most: int = 64, dtype: t
 
 def trained(members: Iterable[Member], data: TableData, dtype: torch.dtype = torch.float32) -> dict[int, Left]:
     """What each has come to, trained together to its end."""
-    pack, left = pack_of(members, data, dtype=dtype), {}
+    members = [*members]
+    pack, left = pack_of(members, data, len(members), dtype), {}
     while pack.members:
         pack.epoch()
         left |= pack.leave(*pack.failed, *pack.done)

@@ -25,6 +25,8 @@ NETS = {
     "weighted": ("model.class_weights=balanced", "model.label_smoothing=0.1", "optimizer=adam"),
     "whole": ("batch_size=null", "model.net.activation=silu"),
 }
+QUICK = ("relu", "batch")
+EACH = [pytest.param(name, marks=() if name in QUICK else pytest.mark.more) for name in NETS]
 
 
 @pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.more)], ids=["thread", "threads"])
@@ -44,7 +46,7 @@ def neighbours(count: int, data: TableData, *line: str) -> list[Member]:
     return made
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", EACH)
 def test_whatever_else_is_in_the_pack(name: str, threads: int) -> None:
     """Alone, or among up to 17 others, in the first row or the last."""
     line = (*LINE, *NETS[name])
@@ -88,7 +90,7 @@ def test_a_neighbour_that_diverges() -> None:
     assert same(left[0], reference)
 
 
-@pytest.mark.parametrize("name", ["relu", "batch", "dropout"])
+@pytest.mark.parametrize("name", ["batch", "dropout"])
 def test_members_join_later_and_leave_earlier(name: str) -> None:
     """Whoever comes and goes, in whichever row one ends up."""
     line = (*LINE, *NETS[name], "epochs=6", "scheduler=cosine")
