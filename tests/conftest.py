@@ -39,7 +39,8 @@ Train = Callable[..., Done]
 
 def environment(**more: str) -> dict[str, str]:
     """One thread a process, and nothing of a cloud that the tests might run in."""
-    mine = {k: v for k, v in os.environ.items() if not k.startswith(("AIP_", "CLOUD_ML_", "SM_", "ALPHARD_", "HYDRA_"))}
+    others = ("AIP_", "CLOUD_ML_", "SM_", "ALPHARD_", "HYDRA_", "PL_")
+    mine = {k: v for k, v in os.environ.items() if not k.startswith(others)}
     return mine | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", **more}
 
 

@@ -260,4 +260,4 @@ def test_two_thousand_changed_files_are_read_or_refused(
 
 
 def test_there_are_two_thousand() -> None:
-    assert len(names(CASES + len(KINDS))) >= CASES
+    assert len(names(CASES)) >= 2000

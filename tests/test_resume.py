@@ -418,7 +418,8 @@ def test_a_write_that_fails_is_told_and_training_goes_on(
     monkeypatch.setattr(Folder, "_write", full)
     train(tmp_path, *SHORT, ALWAYS)
     said = (tmp_path / "training.log").read_text()
-    assert "step-000000000002.ckpt cannot be written: No space left on device; tried again" in said
+    assert "step-000000000002.ckpt cannot be written: No space left on device; the disk is full; make room" in said
+    assert "tried again with the next checkpoint" in said
     assert left_by(tmp_path) == left_by(whole)
 
 

@@ -161,7 +161,7 @@ def test_folder_that_cannot_be_made_is_refused_with_the_systems_reason(tmp_path:
 class Offline(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
     """A file system of a package that is installed and finds no server."""
 
-    protocol = "offline"
+    protocol = "oss"
 
     def __init__(self, **_: Any) -> None:
         raise OSError("HDFS connection failed\nand a page of details")
@@ -171,12 +171,13 @@ class Offline(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
     ("url", "words"),
     [
         ("nosuch://b/x", ": nothing is known that opens nosuch://; give a local path or gs://…"),
-        ("dropbox://b/x", " needs a package that is not installed: "),  # known to fsspec, no dependency of ours
-        ("offline://b/x", " cannot be opened: HDFS connection failed"),
+        ("reference://b/x", ": nothing is known that opens reference://; give a local path or gs://…"),
+        ("adl://b/x", " needs a package that is not installed: "),  # known to fsspec, no dependency of ours
+        ("oss://b/x", " cannot be opened: HDFS connection failed"),
     ],
 )
 def test_url_that_nothing_opens_is_refused_at_its_config_path(url: str, words: str) -> None:
-    fsspec.register_implementation("offline", Offline, clobber=True)
+    fsspec.register_implementation("oss", Offline, clobber=True)
     with pytest.raises(UserError) as named:
         Folder(url, "output_dir")
     assert str(named.value).startswith(f"output_dir: {url}{words}")
