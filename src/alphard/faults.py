@@ -62,6 +62,8 @@ def reason(error: BaseException) -> str:
         return "Bad Gateway, 502"
     if isinstance(error, FileNotFoundError) and not error.strerror:  # gcsfs: the address alone
         return "Not Found, 404"
+    if isinstance(error, OSError) and error.errno in DISK:  # which Arrow wraps in words of its own
+        return os.strerror(error.errno)
     said = [line.strip(" ,") for line in str(error).split("\n")]
     if said[0].startswith("Forbidden: "):  # gcsfs: the address, and then what the store says
         return ", ".join([*filter(None, said[1:2]), "403"])

@@ -208,7 +208,7 @@ def test_checkpoints_that_cannot_be_uploaded_do_not_stop_the_training(
 def test_run_goes_on_from_a_checkpoint_when_the_store_is_well_again(
     bucket: Bucket, unwell: Faulty, tmp_path: Path
 ) -> None:
-    line = ["data=digits", "epochs=20", "patience=20", "threads=1", "checkpoint_seconds=0.5"]
+    line = ["data=digits", "epochs=40", "patience=40", "threads=1", "checkpoint_seconds=0.1"]
     whole = run_train(tmp_path, *line, "output_dir=whole")
     assert whole.status == 0, whole.err
     unwell("status", **upload_of(r"model\.pt"))
