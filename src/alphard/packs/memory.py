@@ -21,7 +21,7 @@ GAIN = 0.95  # of a trial's share of a step, for twice as many to be worth their
 FEW = 8  # trials, up to which it looks further in any case
 STEPS = 8  # of an epoch at most, which are timed together
 TIMES = 3  # they are timed so often; the fastest counts
-TURNS = 2.0  # what backward and validation hold beside what forward has saved, by measurement in benchmarks/packs.py
+TURNS = 2.0  # of what forward has saved, for what backward and validation hold beside it: an estimate
 
 
 def is_out_of_memory(error: BaseException) -> bool:
