@@ -86,6 +86,7 @@ def test_a_run_shows_them(tmp_path: Path) -> None:
     assert all(f"validation, {name}" in report for name in MODELS)
 
 
+@pytest.mark.more
 def test_trials_have_none_and_retraining_does(tmp_path: Path) -> None:
     line = ("search=mlp", "search.trials=2", "search.parallel=1", "optimizer=sgd", "threads=1", *QUICK)
     done = run_train(tmp_path, *line, "baselines=true")

@@ -128,6 +128,7 @@ def test_prepare_removes_nothing_that_it_reads(place: Path, capsys: pytest.Captu
     assert {path.name: path.read_bytes() for path in Path("prepared").iterdir()} == before
 
 
+@pytest.mark.more
 def test_of_two_preparations_at_once_one_stands(place: Path) -> None:
     command = [str(Path(sys.executable).with_name("alphard")), "prepare", "data=csv", "data.path=rows.csv"]
     command += ["data.target=y", "out=prepared"]

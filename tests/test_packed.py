@@ -41,6 +41,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return run_train(tmp_path_factory.mktemp("local"), *LINE)
 
 
+@pytest.mark.more
 def test_the_same_line_is_the_same_study_with_the_same_results(packed: Done, local: Done) -> None:
     assert (packed.status, local.status) == (0, 0), packed.err + local.err
     ours, theirs = (rows_of(done.folder / "studies/mlp") for done in (packed, local))
@@ -62,6 +63,7 @@ def test_one_line_says_what_splits_the_packs(packed: Done) -> None:
     assert "optimizer" in lines[0]
 
 
+@pytest.mark.more
 def test_the_best_trials_have_folders_like_those_of_the_local_engine(packed: Done, local: Done) -> None:
     ours, theirs = (done.folder / "studies/mlp" for done in (packed, local))
     best = [number for number, _ in sorted(rows_of(ours).items(), key=lambda item: float(item[1]["validation_loss"]))]
