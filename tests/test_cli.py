@@ -1,5 +1,7 @@
 """The `alphard` command's skeleton, and `alphard check`."""
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +55,18 @@ def test_check_tells_every_problem(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "`learning_rate`" in said
     assert "epochs: 0" in said
     assert main(["check", "model=linear"]) == 0
+
+
+@pytest.mark.parametrize("words", [["check"], ["prepare", "out=there"]])
+def test_a_bomb_in_the_configs_is_refused_before_they_are_composed(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
+    (tmp_path / "configs/experiment/bomb.yaml").write_text("# @package _global_\n" + "\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "experiment=bomb"]) == 2
+    assert re.search(r"configs/experiment/bomb\.yaml: means more by its aliases", capsys.readouterr().err)
 
 
 def test_check_outside_a_project(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from alphard import foreign
 from alphard.compose import Refused, compose, must_be_sound, refused
 from alphard.errors import UserError
 from alphard.hydra_seam import command_line
@@ -17,6 +18,7 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError(f"{argument}: alphard check takes overrides alone, as in epochs=5")
     configs = here()
     line = command_line(arguments)
+    foreign.refuse(line, configs)
     line.multirun = searches(line)
     if line.multirun:
         from alphard.search import chosen

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from alphard import literals, locking
+from alphard import foreign, literals, locking
 from alphard.compose import Refused, compose, must_be_sound, refused
 from alphard.errors import UserError
 from alphard.hydra_seam import command_line
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     out, overwrite, overrides = _read(arguments)
     configs = here()
     line = command_line(overrides)
+    foreign.refuse(line, configs)
     if searches(line):
         raise UserError("search: prepare only prepares; say search=… on the line that it prints")
     try:
