@@ -12,7 +12,7 @@ import pytest
 
 from tests.test_search_kills import children, chosen_in, gone, start, table_of
 
-TRIALS, KILLS = 40, 8
+TRIALS, KILLS = 40, 5
 LINE = ("search=mlp", "search.engine=packed", f"search.trials={TRIALS}", "search.max_failures=0", "threads=1")
 LINE += ("search.algorithm=random", "search.initial=[]", "search.pack.keep=8", "search.parallel=2", "epochs=60")
 LINE += ("search.pruner.kind=none", "checkpoint_seconds=0.1", "batch_size=32", "model.net.hidden=[32],[16]")

@@ -108,14 +108,11 @@ class Checkpoints(pl.Callback):
         if self.state["ranks"] != trainer.world_size:
             said = f"was written by {self.state['ranks']} processes, and these are {trainer.world_size}"
             raise UserError(f"{at} {said}; {ANEW}")
-        try:
-            going_on.put_back(trainer, pl_module, self.state)
-        except Exception as error:  # torch's, Lightning's and every callback's own
-            raise UserError(f"{at} does not fit this run: {short(error)}; {ANEW}") from error
+        self._fitting(going_on.put_back, trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.state is not None:
-            going_on.position(trainer, pl_module, self.state)
+            self._fitting(going_on.position, trainer, pl_module)
             self.state = None
         if self.seconds is None:
             return
@@ -128,6 +125,15 @@ class Checkpoints(pl.Callback):
         self.within = going_on.exact_within(trainer, pl_module)
         self.due = time.monotonic() + self.seconds
         signals.defer(self.within)
+
+    def _fitting(self, step: Callable[..., None], trainer: pl.Trainer, model: pl.LightningModule) -> None:
+        """A step of going on; UserError where the state does not fit."""
+        try:
+            step(trainer, model, self.state)
+        except Exception as error:  # torch's, Lightning's and every callback's own
+            where = self.store.folder
+            at = f"{where.at}: {where.uri(str(self.store.last))}"
+            raise UserError(f"{at} does not fit this run: {short(error)}; {ANEW}") from error
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.saves:

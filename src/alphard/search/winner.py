@@ -1,5 +1,6 @@
 """The best trial as an experiment: `python train.py --config-dir studies/NAME experiment=NAME_best` repeats it."""
 
+import tempfile
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ SKIPPED = ("experiment", "search", "local@_global_")  # groups that are no part 
 
 def name_of(folder: Path) -> str:
     """The experiment's name."""
-    return f"{folder.name}_best"
+    return f"{folder.absolute().name}_best"
 
 
 def write(folder: Path, said: Mapping[str, Any], number: int, chosen: Mapping[str, Any], says: str) -> None:
@@ -47,8 +48,11 @@ def write(folder: Path, said: Mapping[str, Any], number: int, chosen: Mapping[st
     head = f"# @package _global_\n# python train.py --config-dir {folder} experiment={name}\n# {says}\n"
     body = {"defaults": defaults} | _beyond(stated, base, [key for key in chosen if key not in ours])
     text = head + yaml.safe_dump(body, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    with tempfile.TemporaryDirectory(prefix="alphard-") as scratch:  # a file that does not compose is not left behind
+        aside = Path(scratch) / folder.absolute().name
+        Folder(str(aside)).write(f"experiment/{name}.yaml", text.encode())
+        _verify(aside, configs, stated)
     Folder(str(folder)).write(f"experiment/{name}.yaml", text.encode())
-    _verify(folder, configs, stated)
 
 
 def _stated(folder: Path, said: Mapping[str, Any], number: int, chosen: Mapping[str, Any]) -> Any:
