@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import re
 import signal
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_search_kills import children, chosen_in, gone, start, table_of
+from tests.test_search_kills import children, chosen_in, gone, killed_again_and_again, start, table_of
 
 TRIALS, KILLS = 40, 5
 LINE = ("search=mlp", "search.engine=packed", f"search.trials={TRIALS}", "search.max_failures=0", "threads=1")
@@ -25,31 +24,11 @@ def folders_of(folder: Path) -> dict[str, bytes]:
 @pytest.mark.more
 @pytest.mark.timeout(1200)
 def test_killed_at_any_moments_it_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    chance = random.Random(int(os.environ.get("ALPHARD_TEST_SEED", "0")))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
     assert start(whole, LINE).wait(300) == 0, (whole / "out").read_text()
-    kills, process = 0, start(killed, LINE)
-    while kills < KILLS:
-        began = time.monotonic()
-        moment = chance.uniform(0, 4) if kills % 5 == 4 else chance.uniform(5, 9)  # most of them while it works
-        while process.poll() is None and time.monotonic() - began < moment:
-            time.sleep(0.01)
-        if process.poll() is not None:
-            break
-        workers = children(process.pid)
-        victims = chance.choice([[process.pid], workers[:1], [*workers, process.pid], [process.pid, *workers]])
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
-        kills += 1
-        if process.pid in victims:
-            process.wait()
-            until = time.monotonic() + 5
-            while not all(map(gone, workers)) and time.monotonic() < until:
-                time.sleep(0.01)
-            assert all(map(gone, workers)), "a worker outlives its parent"
-            process = start(killed, LINE)
+    process, kills = killed_again_and_again(killed, LINE, KILLS, (5, 9))
     assert process.wait(400) == 0, (killed / "out").read_text()
     assert kills > 3, f"the search ended after {kills} kills"
     assert table_of(killed) == table_of(whole)

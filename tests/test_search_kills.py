@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,27 +56,30 @@ def table_of(folder: Path) -> list[dict[str, str]]:
     return sorted(({k: v for k, v in row.items() if k != "seconds"} for row in rows), key=lambda row: int(row["trial"]))
 
 
-@pytest.mark.more
-@pytest.mark.timeout(1200)
-def test_killed_at_twenty_moments_it_ends_as_one_that_was_not(tmp_path: Path) -> None:
+def killed_again_and_again(
+    folder: Path,
+    line: tuple[str, ...],
+    most: int,
+    working: tuple[float, float],
+    may_die_alone: Callable[[], bool] = lambda: True,
+) -> tuple[subprocess.Popen[str], int]:
+    """Begin a search and kill it, a worker or all at `most` random moments; the last process, and how many kills.
+
+    working: seconds from its beginning, or from the kill before, in which it works; most kills come then.
+    """
     chance = random.Random(int(os.environ.get("ALPHARD_TEST_SEED", "0")))
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for folder in (whole, killed):
-        folder.mkdir()
-    assert start(whole).wait(300) == 0, (whole / "out").read_text()
-    kills, spared, process = 0, 0, start(killed)
-    while kills < KILLS:
+    kills, process = 0, start(folder, line)
+    while kills < most:
         began = time.monotonic()
-        moment = chance.uniform(0, 4) if kills % 5 == 4 else chance.uniform(3.5, 6)  # most of them while it works
+        moment = chance.uniform(0, 4) if kills % 5 == 4 else chance.uniform(*working)
         while process.poll() is None and time.monotonic() - began < moment:
             time.sleep(0.01)
         if process.poll() is not None:
             break
         workers = children(process.pid)
         victims = chance.choice([[process.pid], workers[:1], [*workers, process.pid], [process.pid, *workers]])
-        ended = (killed / "out").read_text().count("\n[")
-        if victims == workers[:1]:  # a trial whose own process dies twice has failed, so not the same one again
-            victims, spared = (victims, ended) if ended > spared + 4 else ([process.pid], spared)
+        if victims == workers[:1] and not may_die_alone():
+            victims = [process.pid]
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
         kills += 1
@@ -85,7 +89,27 @@ def test_killed_at_twenty_moments_it_ends_as_one_that_was_not(tmp_path: Path) ->
             while not all(map(gone, workers)) and time.monotonic() < until:
                 time.sleep(0.01)
             assert all(map(gone, workers)), "a worker outlives its parent"
-            process = start(killed)
+            process = start(folder, line)
+    return process, kills
+
+
+@pytest.mark.more
+@pytest.mark.timeout(1200)
+def test_killed_at_twenty_moments_it_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    assert start(whole).wait(300) == 0, (whole / "out").read_text()
+    spared = 0
+
+    def another() -> bool:
+        """Whether a worker may die alone: a trial whose own process dies twice has failed, so not the same one again."""
+        nonlocal spared
+        ended = (killed / "out").read_text().count("\n[")
+        before, spared = spared, ended if ended > spared + 4 else spared
+        return spared > before
+
+    process, kills = killed_again_and_again(killed, LINE, KILLS, (3.5, 6), another)
     status = process.wait(400)
     said = (killed / "out").read_text()
     assert status == 0, said

@@ -15,8 +15,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
-from torch.distributed import DistError, DistNetworkError, TCPStore  # type: ignore[attr-defined]
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]  # re-exported without a word
+from torch.distributed import DistError, DistNetworkError, TCPStore  # type: ignore[attr-defined]  # made in C++
 
 from alphard import ranks
 from alphard.errors import Interrupted, TrainingError, UserError

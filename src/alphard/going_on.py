@@ -84,7 +84,7 @@ def put_back(trainer: pl.Trainer, model: pl.LightningModule, state: State) -> No
     Raises what a part raises that the state does not fit.
     """
     if trainer.datamodule and state["data"]:  # type: ignore[attr-defined]  # Lightning sets it
-        trainer.datamodule.load_state_dict(state["data"])  # type: ignore[attr-defined]
+        trainer.datamodule.load_state_dict(state["data"])  # type: ignore[attr-defined]  # likewise
     model.on_load_checkpoint(state)
     trainer.strategy.load_model_state_dict(state, strict=model.strict_loading)
     for callback in _callbacks(trainer):

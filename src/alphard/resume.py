@@ -59,13 +59,12 @@ class Checkpoints(pl.Callback):
         if overwrite or self.asked == "never":
             return
         self.state = state = self.store.newest(_is_of_a_run)
-        where = self.store.folder
         if state is None:
             if self.asked == "must":
-                said = f"{where.path} holds no whole checkpoint to go on from"
+                said = f"{self.store.folder.path} holds no whole checkpoint to go on from"
                 raise UserError(f"resume: must: {said}; resume=auto begins where there is none")
             return
-        at = f"{where.at}: {where.uri(str(self.store.last))}"
+        at = self._at
         if state.get("version") != self.about["version"]:
             raise UserError(f"{at} was written by {state.get('version')}, and this is {self.about['version']}; {ANEW}")
         if difference := self._difference(state):
@@ -73,6 +72,12 @@ class Checkpoints(pl.Callback):
             raise UserError(f"{at} is of another config's run ({difference}); {remedy}")
         if state["resolved"] != self.about["resolved"]:
             raise UserError(f"{at} is of a run with other values behind its ${{oc.env:…}}; {ANEW}")
+
+    @property
+    def _at(self) -> str:
+        """The checkpoint that the run goes on from, for an error."""
+        where = self.store.folder
+        return f"{where.at}: {where.uri(str(self.store.last))}"
 
     def leave_none(self) -> None:
         """Where the run is finished, what a process left that was killed between its last two lines goes."""
@@ -103,11 +108,9 @@ class Checkpoints(pl.Callback):
             self.state = trainer.strategy.broadcast(self.state)
         if self.state is None:
             return
-        where = self.store.folder
-        at = f"{where.at}: {where.uri(str(self.store.last))}"
         if self.state["ranks"] != trainer.world_size:
             said = f"was written by {self.state['ranks']} processes, and these are {trainer.world_size}"
-            raise UserError(f"{at} {said}; {ANEW}")
+            raise UserError(f"{self._at} {said}; {ANEW}")
         self._fitting(going_on.put_back, trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -131,9 +134,7 @@ class Checkpoints(pl.Callback):
         try:
             step(trainer, model, self.state)
         except Exception as error:  # torch's, Lightning's and every callback's own
-            where = self.store.folder
-            at = f"{where.at}: {where.uri(str(self.store.last))}"
-            raise UserError(f"{at} does not fit this run: {short(error)}; {ANEW}") from error
+            raise UserError(f"{self._at} does not fit this run: {short(error)}; {ANEW}") from error
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.saves:

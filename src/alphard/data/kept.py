@@ -36,9 +36,7 @@ def give_rows(data: TableData, node: Mapping[str, Any]) -> None:
 
     node: the values, references resolved, that `data` was made of.
     """
-    own = not type(data).__module__.startswith("alphard.")
-    told = {name: value for name, value in node.items() if own or name not in SERVED}
-    key = json.dumps(told, sort_keys=True, default=repr)
+    key = key_of(node, own=not type(data).__module__.startswith("alphard."))
     if _last and _last[0].key == key and _last[0].digest == digest(_last[0].splits):
         vars(data)["splits"] = _apart(_last[0].splits)  # where the cached property keeps them
         return
@@ -47,6 +45,12 @@ def give_rows(data: TableData, node: Mapping[str, Any]) -> None:
     splits = data.splits
     if before is not None and before == _around(data):
         _last.append(_Kept(key, _apart(splits), digest(splits)))
+
+
+def key_of(node: Mapping[str, Any], own: bool) -> str:
+    """What tells rows from others: all that the data's node says of loading them; of a user's `own` class, all."""
+    told = {name: value for name, value in node.items() if own or name not in SERVED}
+    return json.dumps(told, sort_keys=True, default=repr)
 
 
 def _apart(splits: Splits) -> Splits:

@@ -152,9 +152,8 @@ class Pack:
                 self.stack.tables[name][row] = table.to(self.device)
         self.steps[row] = state["steps"]
         member.optimizer.param_groups[0].update(state["group"])
-        for part, told in ((member.scheduler, state["scheduler"]),):
-            if part is not None:
-                part.load_state_dict(told)
+        if member.scheduler is not None:
+            member.scheduler.load_state_dict(state["scheduler"])
         if member.stopping:
             member.stopping.go_on(state["stopping"])
         if member.best:

@@ -45,6 +45,7 @@ class Kind:
 
     most: of a pack.
     size: bytes that each adds.
+    rows: a digest of the data's.
     """
 
     data: TableData
@@ -52,6 +53,7 @@ class Kind:
     parts: dict[str, str]
     most: int
     size: int
+    rows: int
     waiting: deque[Entry] = field(default_factory=deque)
     live: dict[int, Entry] = field(default_factory=dict)
     pack: Pack | None = None
@@ -90,8 +92,9 @@ class Groups:
             except Unpackable as why:
                 self.refused[key] = why
                 raise
-        meant = json.dumps([job.chosen, kept.digest(data.splits)], sort_keys=True, default=str)
-        return self.kinds[key], Entry(job, member, meant)
+        kind = self.kinds[key]
+        meant = json.dumps([job.chosen, kind.rows], sort_keys=True, default=str)
+        return kind, Entry(job, member, meant)
 
     def split(self) -> str | None:
         """What splits the packs, said once."""
@@ -111,9 +114,7 @@ class Groups:
     def _data(self, config: DictConfig) -> tuple[str, TableData]:
         """The rows that a trial is trained with, shared by all that ask for the same."""
         node = snapshot(config.data)
-        own = not str(node.get("_target_", "")).startswith("alphard.")
-        told = {name: value for name, value in node.items() if own or name not in kept.SERVED}
-        key = json.dumps(told, sort_keys=True, default=repr)
+        key = kept.key_of(node, own=not str(node.get("_target_", "")).startswith("alphard."))
         if key not in self.tables:
             data = build.data_of(config, shared=True)
             if not isinstance(data, TableData):
@@ -146,7 +147,7 @@ class Groups:
             most = memory.size(member, data, device, self.budget)
             if most < FEWEST:
                 raise Unpackable("steps of its size are no faster together than one by one", "batch_size")
-        return Kind(data, device, member.parts, min(most, fits, self.most or most), size)
+        return Kind(data, device, member.parts, min(most, fits, self.most or most), size, kept.digest(data.splits))
 
 
 def _below(part: str, key: str) -> bool:

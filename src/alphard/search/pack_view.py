@@ -50,9 +50,8 @@ class PackView(Progress):
 
     def _rows(self) -> Table:
         table = Table("worker", "pack", "trials", "epochs", f"best {self.objective}")
-        sign = 1 if self.study.settings.direction == "minimize" else -1
         for (worker, pack), reports in sorted(self.packs.items()):
             steps = [step for _, step, _ in reports]
-            best = min((value for _, _, value in reports), key=lambda value: sign * value)
+            _, best = min((self.study.rank(value, number), value) for number, _, value in reports)
             table.add_row(str(worker), pack, str(len(reports)), f"{min(steps)}-{max(steps)}", f"{best:.4f}")
         return table

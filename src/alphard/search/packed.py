@@ -3,8 +3,7 @@
 import contextlib
 import math
 import shutil
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Any
@@ -179,23 +178,24 @@ class Packs(local.Workers):
     def _among_the_best(self, ends: Collection[End]) -> set[int]:
         """Which of these trials belong to the best that have folders, together with those that are told."""
         study = self.study
-        sign = 1 if study.settings.direction == "minimize" else -1
         new = {trial.number: value for trial, state, value, _ in ends if state == TrialState.COMPLETE}
         if not new:
             return set()
         known = {study.number(trial): trial.value for trial in study.trials(TrialState.COMPLETE)}
         for side in self.sides:
             known |= {trial.number: value for trial, state, value, _ in side.ends if state == TrialState.COMPLETE}
-        values = {number: value for number, value in (known | new).items() if value is not None}
-        ranked = sorted(values, key=lambda number: (sign * values[number], number))
-        return set(ranked[: study.settings.pack.keep]) & set(new)
+        return set(self._ranked(known | new)[: study.settings.pack.keep]) & set(new)
+
+    def _ranked(self, values: Mapping[int, float | None]) -> list[int]:
+        """The numbers of trials with a value, the best first."""
+        found = [self.study.rank(value, number) for number, value in values.items() if value is not None]
+        return [number for _, number in sorted(found)]
 
     def _keep_the_best(self) -> None:
         """Remove the folders of trials that are no more among the best."""
         study = self.study
-        sign = 1 if study.settings.direction == "minimize" else -1
-        done = [(sign * float(t.value or 0.0), study.number(t)) for t in study.trials(TrialState.COMPLETE)]
-        beaten = {number for _, number in sorted(done)[study.settings.pack.keep :]}
+        known = {study.number(trial): trial.value for trial in study.trials(TrialState.COMPLETE)}
+        beaten = set(self._ranked(known)[study.settings.pack.keep :])
         beaten |= {study.number(trial) for trial in study.trials(TrialState.PRUNED)}
         for path in (self.setup.folder / "trials").glob("*"):
             if path.name.isdigit() and int(path.name) in beaten:
@@ -255,8 +255,3 @@ def _end(trial: Trial, done: Done, stopped: bool) -> End:
 def _stopped(trial: Trial) -> End:
     last = max(trial.reported)
     return trial, TrialState.PRUNED, trial.reported[last], {"stopped_epoch": last}
-
-
-def counted(ends: Iterable[End]) -> Counter[TrialState]:
-    """How many ended in which way."""
-    return Counter(state for _, state, _, _ in ends)

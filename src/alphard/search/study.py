@@ -207,8 +207,11 @@ class Study:
     def best(self) -> FrozenTrial | None:
         """The complete trial with the best value; the earliest of equals."""
         done = [trial for trial in self.trials(TrialState.COMPLETE) if trial.value is not None]
-        sign = 1 if self.settings.direction == "minimize" else -1
-        return min(done, key=lambda trial: (sign * float(trial.value or 0.0), trial.number), default=None)
+        return min(done, key=lambda trial: self.rank(float(trial.value or 0.0), trial.number), default=None)
+
+    def rank(self, value: float, number: int) -> tuple[float, int]:
+        """A key by which the best trial comes first, and of equals the earliest."""
+        return (value if self.settings.direction == "minimize" else -value), number
 
     def renew(self) -> None:
         """Say, now and then, that this process lives, to those on other machines."""
