@@ -14,6 +14,7 @@ from alphard.data import Batches, TableData
 from alphard.objective import diverged
 from alphard.packs.loss import cross_entropy
 from alphard.packs.member import VALIDATED, Member
+from alphard.packs.noise import Group, noise_of, silence, spread
 from alphard.packs.optimizer import KINDS, Columns
 from alphard.packs.stack import Stack
 
@@ -172,13 +173,13 @@ class Pack:
         gradient.zero_()  # also between parameters, where nothing else writes
         states = {name: stack.tables[name][:k] for name in self.rule.states}
         by = self._columns(len(loaders[0]), weights)
-        noise = self._noise(groups, place)
+        noise = noise_of(self.members, stack.dropouts, groups, place, weights)
         smoothing, class_weights = self._of_loss(k)
         given = parameters | stack.buffers_of(k)
         total = weights.new_zeros(k)
         stack.net.train()
         for step, batches in enumerate(itertools.islice(zip(*loaders, strict=True), most)):
-            x, y = _stacked([b[0] for b in batches], place, k), _stacked([b[1] for b in batches], place, k)
+            x, y = spread([b[0] for b in batches], place), spread([b[1] for b in batches], place)
             z = stack.forward(given | noise(x.shape[1]), x)
             loss = cross_entropy(z, y, smoothing, class_weights)
             found = torch.autograd.grad(loss.sum(), [*parameters.values()])
@@ -194,7 +195,7 @@ class Pack:
         """validation_loss, validation_accuracy and validation_balanced_accuracy, each (K,)."""
         assert self.stack is not None
         stack, k, (X, y) = self.stack, len(self.members) + 1, self.held_out
-        given = stack.parameters(k) | stack.buffers_of(k) | self._silence(k)
+        given = stack.parameters(k) | stack.buffers_of(k) | silence(stack.dropouts, X.new_zeros(k))
         stack.net.eval()
         loss, right = X.new_zeros(k), X.new_zeros(k, len(self.counts))
         for start in range(0, len(y), ROWS):
@@ -207,8 +208,8 @@ class Pack:
         recall = right[:, there] / self.counts[there]
         return loss / len(y), right.sum(1) / len(y), recall.mean(1)
 
-    def _groups(self) -> tuple[list[tuple[int, int, int]], list[int]]:
-        """(seed, order, epoch) of those that share order and noise, and which of them each row is in."""
+    def _groups(self) -> tuple[list[Group], list[int]]:
+        """The groups of members, and which of them each row is in."""
         keys = [(m.seed, m.order, len(m.history)) for m in self.members]
         groups = list(dict.fromkeys(keys))
         index = {key: i for i, key in enumerate(groups)}
@@ -226,40 +227,6 @@ class Pack:
             smoothing = torch.tensor([*(m.smoothing for m in self.members), 0.0], **made)  # type: ignore[arg-type]
         weights = [m.class_weights for m in self.members if m.class_weights is not None]
         return smoothing, torch.stack([*weights, weights[0]]).to(**made) if weights else None  # type: ignore[call-overload]
-
-    def _silence(self, k: int) -> dict[str, Tensor]:
-        """What dropouts are given that drop nothing."""
-        assert self.stack is not None
-        zeros = torch.zeros(k, dtype=self.dtype, device=self.device)
-        return {f"{name}.{what}": zeros for name in self.stack.dropouts for what in ("p", "scale", "noise")}
-
-    def _noise(self, groups: list[tuple[int, int, int]], place: list[int]) -> Any:
-        """From a step's B to the buffers of all dropouts.
-
-        The noise of a step is a function of seed, epoch, step and layer, by one generator a (seed, epoch): no other
-        member changes it, and a checkpoint need not hold it.
-        """
-        assert self.stack is not None
-        names, k, shapes = self.stack.dropouts, len(place), self.members[0].shapes
-        if not names:
-            return lambda _: {}
-        generators = [
-            torch.Generator(self.device).manual_seed(_mixed(seed, order, epoch)) for seed, order, epoch in groups
-        ]
-        fixed: dict[str, Tensor] = {}
-        for name in names:
-            p = torch.tensor([*(_p(m, name) for m in self.members), 0.0], dtype=torch.float64)
-            scale = torch.where(p < 1, 1 / (1 - p), 0.0)
-            fixed |= {f"{name}.p": p.to(self.device, self.dtype), f"{name}.scale": scale.to(self.device, self.dtype)}
-
-        def of_step(rows: int) -> dict[str, Tensor]:
-            made = dict(fixed)
-            for name in names:
-                drawn = [torch.rand(rows, *shapes[name], generator=g, device=self.device) for g in generators]
-                made[f"{name}.noise"] = _stacked(drawn, place, k)
-            return made
-
-        return of_step
 
     def _keep_best_too(self) -> None:
         assert self.stack is not None
@@ -289,22 +256,5 @@ class Pack:
         return Left(member, weights, epoch, len(member.history), metrics[member.objective], metrics)
 
 
-def _p(member: Member, name: str) -> float:
-    module: Any = member.net.get_submodule(name)
-    return float(module.p)
-
-
-def _mixed(seed: int, order: int, epoch: int) -> int:
-    """A seed for each; the order of batches has another."""
-    return (seed * 1_000_003 + epoch) * 1_000_003 + order + 1 & (1 << 63) - 1
-
-
 def _step(scheduler: Any, loss: float) -> None:
     scheduler.step(*([loss] if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau) else []))
-
-
-def _stacked(each: list[Tensor], place: list[int], k: int) -> Tensor:
-    """(K, …), from one tensor a group and each row's group; no copy where all share one."""
-    if all(tensor is each[0] for tensor in each):
-        return each[0].expand(k, *each[0].shape)
-    return torch.stack(each)[place]

@@ -1,0 +1,64 @@
+"""What dropouts draw in a pack.  Shapes: K trials, B rows."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alphard.packs.member import Member
+
+Group = tuple[int, int, int]  # (seed, order, epoch), of members that share the order of batches and the noise
+
+
+def noise_of(
+    members: Sequence[Member], names: Sequence[str], groups: Sequence[Group], place: Sequence[int], like: Tensor
+) -> Callable[[int], dict[str, Tensor]]:
+    """An epoch's noise: from a step's B to the buffers of all dropouts.
+
+    The noise of a step is a function of seed, epoch, step and layer, by one generator a (seed, epoch): no other member
+    changes it, and a checkpoint need not hold it.
+
+    names: of the dropouts.
+    place: the group of each row, (K,); the last is the empty row's.
+    like:  of the device and type of the result.
+    """
+    if not names:
+        return lambda _: {}
+    generators = [torch.Generator(like.device).manual_seed(_mixed(*group)) for group in groups]
+    fixed: dict[str, Tensor] = {}
+    for name in names:
+        p = torch.tensor([*(_p(m, name) for m in members), 0.0], dtype=torch.float64)
+        scale = torch.where(p < 1, 1 / (1 - p), 0.0)
+        fixed |= {f"{name}.p": p.to(like), f"{name}.scale": scale.to(like)}
+
+    def of_step(rows: int) -> dict[str, Tensor]:
+        made = dict(fixed)
+        for name in names:
+            drawn = [torch.rand(rows, *members[0].shapes[name], generator=g, device=like.device) for g in generators]
+            made[f"{name}.noise"] = spread(drawn, place)
+        return made
+
+    return of_step
+
+
+def silence(names: Sequence[str], zeros: Tensor) -> dict[str, Tensor]:
+    """What dropouts are given that drop nothing; zeros: (K,)."""
+    return {f"{name}.{what}": zeros for name in names for what in ("p", "scale", "noise")}
+
+
+def spread(each: Sequence[Tensor], place: Sequence[int]) -> Tensor:
+    """(K, …), from one tensor a group and each row's group; no copy where all share one."""
+    if all(tensor is each[0] for tensor in each):
+        return each[0].expand(len(place), *each[0].shape)
+    return torch.stack([*each])[[*place]]
+
+
+def _p(member: Member, name: str) -> float:
+    module: Any = member.net.get_submodule(name)
+    return float(module.p)
+
+
+def _mixed(seed: int, order: int, epoch: int) -> int:
+    """A seed for each; the order of batches has another."""
+    return (seed * 1_000_003 + epoch) * 1_000_003 + order + 1 & (1 << 63) - 1
