@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 from alphard import build
 from alphard.data import Batches
 from alphard.models import Classifier
-from alphard.packs.loss import cross_entropy
+from alphard.packs.loss import cross_entropy, gradient, targets, weighed
 from alphard.packs.optimizer import KINDS
 from alphard.packs.pack import Pack
 from tests.in_process import config_of
@@ -132,15 +132,20 @@ def test_the_stacked_optimizer_is_torchs_after_400_steps(
 @pytest.mark.parametrize("smoothing", [None, 0.0, 0.2])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_loss_is_torchs(smoothing: float | None, weighted: bool) -> None:
+    """So is its gradient; rows that fill a batch up count for nothing."""
     torch.manual_seed(0)
-    z, y = torch.randn(3, 7, 4, dtype=torch.float64), torch.randint(4, (3, 7))
+    z, y = torch.randn(3, 4, 16, dtype=torch.float64), torch.randint(4, (3, 7))
     weights = torch.rand(3, 4, dtype=torch.float64) if weighted else None
-    found = cross_entropy(
-        z, y, None if smoothing is None else torch.full((3,), smoothing, dtype=torch.float64), weights
-    )
+    smooth = None if smoothing is None else torch.full((3,), smoothing, dtype=torch.float64)
+    goals = weighed(torch.stack([targets(each, 4, 16, z) for each in y]), smooth, weights)
+    log = z.log_softmax(1)
     for i in range(3):
+        own = z[i, :, :7].T.clone().requires_grad_()
         w = None if weights is None else weights[i]
-        torch.testing.assert_close(found[i], F.cross_entropy(z[i], y[i], weight=w, label_smoothing=smoothing or 0.0))
+        loss = F.cross_entropy(own, y[i], weight=w, label_smoothing=smoothing or 0.0)
+        loss.backward()
+        torch.testing.assert_close(cross_entropy(log, goals)[i], loss.detach())
+        torch.testing.assert_close(gradient(log, goals)[i], F.pad(own.grad.T, (0, 9)))
 
 
 CURVES = {

@@ -37,7 +37,7 @@ class MLP(nn.Module):
             parts.append(ACTIVATIONS[activation]())
             if dropout:
                 parts.append(nn.Dropout(dropout))
-            layers += [_Residual(*parts)] if residual and width_in == width else parts
+            layers += [Residual(*parts)] if residual and width_in == width else parts
         self.layers = nn.Sequential(*layers, nn.Linear(hidden[-1] if hidden else features, classes))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +52,9 @@ class Linear(nn.Linear):
         super().__init__(features, classes)
 
 
-class _Residual(nn.Sequential):
+class Residual(nn.Sequential):
+    """(B, W) -> (B, W): layers in a row, and their input added to what they give."""
+
     def forward(self, x: Tensor) -> Tensor:
         changed = x
         for part in self:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from alphard.packs import layers
+from alphard.packs.chain import filled_rows
+from alphard.packs.loss import gradient, targets
 from alphard.packs.stack import Stack
 
 PLAIN = (int, float, str, bool, bytes, type(None), torch.dtype, torch.device, torch.Size)
@@ -136,26 +138,26 @@ def _compare(net: nn.Module, x: Tensor, y: Tensor, shapes: dict[str, torch.Size]
             raise Unpackable(f"model.net never uses its {lost[0]}, which an optimizer leaves alone", "model.net")
         gradients = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
         alone.append((z.detach(), net.eval()(x).detach(), gradients))
-    given = {name: p.requires_grad_() for name, p in stack.parameters(2).items()}
-    noise = {f"{name}.noise": x.new_ones(2, len(x), *shape) for name, shape in shapes.items()}
-    noise |= {f"{name}.{what}": x.new_full((2,), what == "scale") for name in shapes for what in ("p", "scale")}
-    rows = x.expand(2, *x.shape)
+    nets, classes = stack.nets(2), alone[0][0].shape[-1]
+    nets.noise = {f"{name}.noise": x.new_ones(2, len(x), *shape) for name, shape in shapes.items()}
+    nets.noise |= {f"{name}.{what}": x.new_full((2,), what == "scale") for name in shapes for what in ("p", "scale")}
+    rows = filled_rows(x).expand(2, -1, -1)
+    goal = targets(y, classes, rows.shape[1], x)
     try:
-        stack.net.train()
-        z = stack.forward({**given, **stack.buffers_of(2), **noise}, rows)
-        loss = F.cross_entropy(z.flatten(0, 1), y.repeat(2), reduction="sum") / len(y)
-        found = torch.autograd.grad(loss, [*given.values()])
-        stack.net.eval()
         with torch.no_grad():
-            judged = stack.forward({**given, **stack.buffers_of(2), **noise}, rows)
+            nets.rows = len(x)
+            z, back = stack.logits(nets, rows, classes)
+            back(gradient(z.log_softmax(1), goal))
+            nets.training = False
+            judged, _ = stack.logits(nets, rows, classes)
     except Exception as error:  # whatever vmap, or a module of the user's, finds to say
         said = str(error).strip().splitlines()
         raise Unpackable(
             f"vmap cannot stack model.net ({said[0][:120] if said else type(error).__name__})", "model.net"
         ) from error
     for row, (trained, validated, gradients) in enumerate(alone):
-        pairs = [(z[row], trained), (judged[row], validated)]
-        pairs += [(g[row], gradients[name]) for name, g in zip(given, found, strict=True)]
+        pairs = [(z[row, :, : len(x)].T, trained), (judged[row, :, : len(x)].T, validated)]
+        pairs += [(stack.parameters(2, "gradient")[name][row], single) for name, single in gradients.items()]
         if not all(_close(a, b) for a, b in pairs):
             raise Unpackable("model.net computes something else where two of it are stacked", "model.net")
 

@@ -101,10 +101,13 @@ def _batch_norm(module: Any, x: Tensor) -> Tensor:
 
 def _dropout(module: Any, x: Tensor) -> Tensor:
     """Zero where the noise is below the trial's p (Srivastava et al. 2014), as nn.Dropout scaled by 1/(1-p)."""
-    if not module.training:
-        return x
-    kept: Tensor = (module.noise >= module.p) * module.scale
-    return x * kept
+    return x * kept(module.noise, module.p, module.scale) if module.training else x
+
+
+def kept(noise: Tensor, p: Tensor, scale: Tensor) -> Tensor:
+    """What a dropout multiplies with."""
+    made: Tensor = (noise >= p) * scale
+    return made
 
 
 def dropouts(net: nn.Module) -> dict[str, nn.Dropout]:

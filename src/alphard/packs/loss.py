@@ -1,24 +1,43 @@
-"""Cross-entropy of K trials.  Shapes: K trials, B rows, C classes."""
+"""Cross-entropy of K trials and its gradient.  Shapes: K trials, C classes, B rows.
 
+Classes come before rows: sums over a handful of classes are then sums of whole rows.
+"""
+
+import torch.nn.functional as F
 from torch import Tensor
 
 
-def cross_entropy(z: Tensor, y: Tensor, smoothing: Tensor | None, weights: Tensor | None) -> Tensor:
-    """(K,) of logits (K, B, C) and labels (K, B); the formula of torch.nn.functional.cross_entropy, mean over rows.
+def targets(y: Tensor, classes: int, rows: int, like: Tensor) -> Tensor:
+    """(C, rows) of labels (B,): 1/B at each row's label, 0 elsewhere and where rows fill B up.
+
+    like: of the type of the result.
+    """
+    one = F.one_hot(y, classes).T.to(like) / len(y)
+    return F.pad(one, (0, rows - len(y)))
+
+
+def weighed(targets: Tensor, smoothing: Tensor | None, weights: Tensor | None) -> Tensor:
+    """Targets (K, C, B) with what a trial's loss adds to them.
 
     smoothing: (K,), or None where no trial has any (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7).
     weights:   (K, C), of classes, or None.
     """
-    log = z.log_softmax(-1)
-    of_label = log.gather(-1, y.unsqueeze(-1)).squeeze(-1)  # (K, B)
-    if weights is None:
-        loss = -of_label.mean(1)
-        even = -log.sum(-1).mean(1) if smoothing is not None else None
-    else:
-        w = weights.gather(1, y)
-        total = w.sum(1)
-        loss = -(of_label * w).sum(1) / total
-        even = -(log * weights.unsqueeze(1)).sum(-1).sum(1) / total if smoothing is not None else None
-    if smoothing is None or even is None:
-        return loss
-    return (1 - smoothing) * loss + smoothing / z.shape[-1] * even
+    even = targets.sum(1, keepdim=True) / targets.shape[1]
+    if weights is not None:
+        w = weights.unsqueeze(-1)
+        total = (targets * w).sum((1, 2), keepdim=True)
+        targets, even = targets * w / total, even * w / total
+    if smoothing is not None:
+        s = smoothing.view(-1, 1, 1)
+        targets = (1 - s) * targets + s * even
+    return targets
+
+
+def cross_entropy(log: Tensor, targets: Tensor) -> Tensor:
+    """(K,) of log-softmax (K, C, B) and targets: torch.nn.functional.cross_entropy's formula, mean over rows."""
+    return -(log * targets).sum((1, 2))
+
+
+def gradient(log: Tensor, targets: Tensor) -> Tensor:
+    """(K, C, B), by the logits."""
+    return log.exp() * targets.sum(-2, keepdim=True) - targets

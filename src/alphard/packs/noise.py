@@ -42,11 +42,6 @@ def noise_of(
     return of_step
 
 
-def silence(names: Sequence[str], zeros: Tensor) -> dict[str, Tensor]:
-    """What dropouts are given that drop nothing; zeros: (K,)."""
-    return {f"{name}.{what}": zeros for name in names for what in ("p", "scale", "noise")}
-
-
 def spread(each: Sequence[Tensor], place: Sequence[int]) -> Tensor:
     """(K, …), from one tensor a group and each row's group; no copy where all share one."""
     if all(tensor is each[0] for tensor in each):

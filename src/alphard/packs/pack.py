@@ -12,9 +12,10 @@ from torch import Tensor
 
 from alphard.data import Batches, TableData
 from alphard.objective import diverged
-from alphard.packs.loss import cross_entropy
+from alphard.packs.chain import filled_rows, whole
+from alphard.packs.loss import cross_entropy, gradient, targets, weighed
 from alphard.packs.member import VALIDATED, Member
-from alphard.packs.noise import Group, noise_of, silence, spread
+from alphard.packs.noise import Group, noise_of, spread
 from alphard.packs.optimizer import KINDS, Columns
 from alphard.packs.stack import Stack
 
@@ -161,32 +162,30 @@ class Pack:
             member.best.go_on(state["best"])
         member.history[:] = [dict(row) for row in state["history"]]
 
+    @torch.no_grad()
     def train(self, most: int | None = None) -> Tensor:
         """An epoch of steps, or its first `most`; the mean loss of each (K,)."""
         assert self.stack is not None
         stack, k = self.stack, len(self.members) + 1
         groups, place = self._groups()
         loaders = [Batches(*self.rows, self.members[0].batch_size, order, epoch=epoch) for _, order, epoch in groups]
-        parameters = {name: p.requires_grad_() for name, p in stack.parameters(k).items()}
-        gradients = [*stack.parameters(k, "gradient").values()]
-        weights, gradient, spare = (stack.tables[name][:k] for name in ("weights", "gradient", "spare"))
-        gradient.zero_()  # also between parameters, where nothing else writes
+        weights, gradients, spare = (stack.tables[name][:k] for name in ("weights", "gradient", "spare"))
+        gradients.zero_()  # also what fills up, where not every net writes
         states = {name: stack.tables[name][:k] for name in self.rule.states}
         by = self._columns(len(loaders[0]), weights)
         noise = noise_of(self.members, stack.dropouts, groups, place, weights)
         smoothing, class_weights = self._of_loss(k)
-        given = parameters | stack.buffers_of(k)
-        total = weights.new_zeros(k)
-        stack.net.train()
+        nets, total = stack.nets(k), weights.new_zeros(k)
         for step, batches in enumerate(itertools.islice(zip(*loaders, strict=True), most)):
-            x, y = spread([b[0] for b in batches], place), spread([b[1] for b in batches], place)
-            z = stack.forward(given | noise(x.shape[1]), x)
-            loss = cross_entropy(z, y, smoothing, class_weights)
-            found = torch.autograd.grad(loss.sum(), [*parameters.values()])
-            with torch.no_grad():
-                torch._foreach_copy_(gradients, found)
-                self.rule.step(weights, gradient, states, by[step], spare)
-                total += loss.detach() * x.shape[1]
+            nets.rows = len(batches[0][1])
+            nets.noise = noise(nets.rows)
+            x = spread([filled_rows(x) for x, _ in batches], place)
+            goals = weighed(spread([self._targets(y) for _, y in batches], place), smoothing, class_weights)
+            z, back = stack.logits(nets, x, len(self.counts))
+            log = z.log_softmax(1)
+            back(gradient(log, goals))
+            self.rule.step(weights, gradients, states, by[step], spare)
+            total += cross_entropy(log, goals) * nets.rows
         self.steps = [taken + len(loaders[0]) for taken in self.steps]
         return total / len(self.rows[1])
 
@@ -195,18 +194,22 @@ class Pack:
         """validation_loss, validation_accuracy and validation_balanced_accuracy, each (K,)."""
         assert self.stack is not None
         stack, k, (X, y) = self.stack, len(self.members) + 1, self.held_out
-        given = stack.parameters(k) | stack.buffers_of(k) | silence(stack.dropouts, X.new_zeros(k))
-        stack.net.eval()
+        nets = stack.nets(k)
+        nets.training = False
         loss, right = X.new_zeros(k), X.new_zeros(k, len(self.counts))
         for start in range(0, len(y), ROWS):
             rows, labels = X[start : start + ROWS], y[start : start + ROWS]
-            z = stack.forward(given, rows.expand(k, *rows.shape))
-            loss += cross_entropy(z, labels.expand(k, -1), None, None) * len(labels)
-            hits = (z.argmax(-1) == labels).to(X.dtype)  # (K, B)
+            nets.rows = len(labels)
+            z, _ = stack.logits(nets, filled_rows(rows).expand(k, -1, -1), len(self.counts))
+            loss += cross_entropy(z.log_softmax(1), self._targets(labels)) * len(labels)
+            hits = (z.argmax(1)[:, : len(labels)] == labels).to(X.dtype)  # (K, B)
             right.index_add_(1, labels, hits)  # whole numbers, in whatever order
         there = self.counts > 0
         recall = right[:, there] / self.counts[there]
         return loss / len(y), right.sum(1) / len(y), recall.mean(1)
+
+    def _targets(self, y: Tensor) -> Tensor:
+        return targets(y, len(self.counts), whole(len(y)), self.rows[0])
 
     def _groups(self) -> tuple[list[Group], list[int]]:
         """The groups of members, and which of them each row is in."""

@@ -5,23 +5,23 @@ is a view of some columns.  Rows 0 … K-1 are in use; a trial's numbers do not 
 """
 
 import copy
-import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
 from alphard.packs import layers
+from alphard.packs.chain import Back, Nets, chain_of, whole
+from alphard.packs.layers import LINE
 
 # Each parameter begins on a cache line, each row on an even one: sums of matrices are then the same in every row.
-ALIGNED = 32
+ALIGNED = 2 * LINE
 
 
 class Stack:
-    """Room for nets like `net`, and the forward pass of them all.
+    """Room for nets like `net`.
 
     tables: by name, (room, …): `weights` (room, P), `gradient`, those of `states`, and buffers as `buffer NAME`.
+    chain:  forward and backward of the nets in `nets`.
     """
 
     def __init__(self, net: nn.Module, states: tuple[str, ...], device: torch.device, dtype: torch.dtype) -> None:
@@ -30,11 +30,12 @@ class Stack:
         end = 0
         for name, parameter in net.named_parameters():
             self.columns[name] = (end, end + parameter.numel(), parameter.shape)
-            end = -(-(end + parameter.numel()) // ALIGNED) * ALIGNED
+            end += whole(_filled(parameter.shape).numel(), ALIGNED)
         self.width, self.room = end, 0
         self.buffers = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
         self.dropouts = [*layers.dropouts(net)]
         layers.replace(self.net)
+        self.chain = chain_of(self.net)
         like = torch.empty(0, end, device=device, dtype=dtype)
         self.tables = dict.fromkeys(("weights", "gradient", "spare", *states), like)
         self.tables |= {f"buffer {name}": buffer.new_empty(0, *buffer.shape) for name, buffer in self.buffers.items()}
@@ -89,20 +90,36 @@ class Stack:
         rows = self.tables[table][:k]
         return {name: rows[:, a:b].view(k, *shape) for name, (a, b, shape) in self.columns.items()}
 
-    def buffers_of(self, k: int) -> dict[str, Tensor]:
-        """By name (K, …), views likewise."""
-        return {name: self.tables[f"buffer {name}"][:k] for name in self.buffers}
+    def nets(self, k: int) -> Nets:
+        """The first K rows."""
+        weights, gradients = (self._views(k, table) for table in ("weights", "gradient"))
+        return Nets(weights, gradients, {name: self.tables[f"buffer {name}"][:k] for name in self.buffers})
 
-    def forward(self, given: dict[str, Tensor], x: Tensor) -> Tensor:
-        """(K, B, F) -> (K, B, C) logits, by parameters and buffers (K, …)."""
+    def logits(self, nets: Nets, x: Tensor, classes: int) -> tuple[Tensor, Back]:
+        """(K, B', F) -> (K, C, B'), and what fills the gradients by the loss's by them."""
+        made, back = self.chain.forward(nets, x)
 
-        def one(own: dict[str, Tensor], rows: Tensor) -> Any:
-            return functional_call(self.net, own, (rows,))
+        def from_logits(gradient: Tensor) -> Tensor:
+            by_made = torch.zeros_like(made)
+            by_made[:, :, :classes] = gradient.transpose(1, 2)
+            return back(by_made)
 
-        logits: Tensor = vmap(one, randomness="error")(given, x)
-        return logits
+        return made[:, :, :classes].transpose(1, 2).contiguous(), from_logits
+
+    def _views(self, k: int, table: str) -> dict[str, Tensor]:
+        """As `parameters`, each with what fills it up."""
+        made = {}
+        for name, (start, _, shape) in self.columns.items():
+            filled = _filled(shape)
+            made[name] = self.tables[table][:k, start : start + filled.numel()].view(k, *filled)
+        return made
 
 
 def numbers(net: nn.Module) -> int:
     """P, with what aligns it."""
-    return sum(math.ceil(p.numel() / ALIGNED) * ALIGNED for p in net.parameters())
+    return sum(whole(_filled(p.shape).numel(), ALIGNED) for p in net.parameters())
+
+
+def _filled(shape: torch.Size) -> torch.Size:
+    """With whole lines of outputs, as chain.py wants them."""
+    return torch.Size((whole(shape[0]), *shape[1:])) if shape else shape
