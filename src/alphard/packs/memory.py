@@ -3,12 +3,13 @@
 import copy
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from alphard.data import Batches, TableData
 from alphard.packs.member import Member
@@ -21,7 +22,6 @@ GAIN = 0.95  # of a trial's share of a step, for twice as many to be worth their
 FEW = 8  # trials, up to which it looks further in any case
 STEPS = 8  # of an epoch at most, which are timed together
 TIMES = 3  # they are timed so often; the fastest counts
-TURNS = 2.0  # of what forward has saved, for what backward and validation hold beside it: an estimate
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -57,29 +57,50 @@ def size(member: Member, data: TableData, device: torch.device, budget: int) -> 
 
 
 def _used(member: Member, data: TableData, device: torch.device, k: int) -> int:
+    """Bytes that a pack of K takes at most, in a step or at validation."""
     pack = _filled(member, data, device, k)
+    assert pack.stack is not None
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         pack.train(1)
+        pack.validate()
         return _lasting(pack) + torch.cuda.max_memory_allocated(device) - before
-    saved: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with saved_tensors_hooks(note, lambda tensor: tensor):
+    with Held([*pack.stack.tables.values(), *pack.rows, *pack.held_out]) as held:
         pack.train(1)
-    return _lasting(pack) + int(TURNS * sum(saved.values()))
+        pack.validate()
+    most: int = held.most
+    return _lasting(pack) + most
+
+
+class Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
+    """The most bytes that all tensors made meanwhile hold at a time, `apart` from those.
+
+    What the CPU's allocator does not count.
+    """
+
+    def __init__(self, apart: Iterable[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.apart = {tensor.untyped_storage().data_ptr() for tensor in apart}
+        self.most = 0
+        self.alive: dict[int, tuple[Any, int]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.alive = {key: each for key, each in self.alive.items() if not each[0].expired()}
+        for tensor in made if isinstance(made, tuple | list) else [made]:
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and storage.data_ptr() not in self.apart:
+                weak = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+                self.alive.setdefault(storage.data_ptr(), (weak, storage.nbytes()))
+        self.most = max(self.most, sum(size for _, size in self.alive.values()))
+        return made
 
 
 def _lasting(pack: Pack) -> int:
-    """Bytes of the tables, of gradients before they lie in theirs, and of a copy for a checkpoint."""
+    """Bytes of the tables, twice: while they grow, and with a copy for a checkpoint."""
     assert pack.stack is not None
-    tables = {name: table.nbytes for name, table in pack.stack.tables.items()}
-    return 2 * sum(tables.values()) + tables["weights"]
+    return 2 * sum(table.nbytes for table in pack.stack.tables.values())
 
 
 def _filled(member: Member, data: TableData, device: torch.device, k: int) -> Pack:

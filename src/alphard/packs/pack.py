@@ -90,7 +90,7 @@ class Pack:
         self.stack.clear(len(self.members))
         rates = [float(m.optimizer.param_groups[0]["lr"]) for m in self.members]
         trained = self.train()
-        found = self._validate()
+        found = self.validate()
         names = ("train_loss", *VALIDATED)
         rows = torch.stack([trained, *found], 1)[: len(self.members)].tolist()
         seconds = round((time.perf_counter() - began) / len(self.members), 6)
@@ -190,7 +190,7 @@ class Pack:
         return total / len(self.rows[1])
 
     @torch.no_grad()
-    def _validate(self) -> tuple[Tensor, Tensor, Tensor]:
+    def validate(self) -> tuple[Tensor, Tensor, Tensor]:
         """validation_loss, validation_accuracy and validation_balanced_accuracy, each (K,)."""
         assert self.stack is not None
         stack, k, (X, y) = self.stack, len(self.members) + 1, self.held_out
