@@ -17,7 +17,7 @@ SHARED = ROOT.parent / "shared"  # data that a user has not; what needs it is ma
 # Before torch is imported: two test processes share two cores.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# train.py in a fork of a process that has imported the heavy packages: the same file, run as __main__ in an
+# train.py, or alphard, in a fork of a process that has imported what they need: the same file, run as __main__ in an
 # environment, folder and output of its own, without four seconds of imports.  `make test-all` runs it cold.
 COLD = os.environ.get("ALPHARD_TEST_COLD") == "1"
 WARM = multiprocessing.get_context("forkserver")
@@ -46,8 +46,17 @@ def environment(**more: str) -> dict[str, str]:
 
 def run_train(folder: Path, *arguments: str, cold: bool = COLD, **more: str) -> Done:
     """`python train.py ARGUMENTS`, called in `folder`, with environment variables `more`."""
+    return _ran(ROOT / "train.py", folder, arguments, cold, more)
+
+
+def run_alphard(folder: Path, *arguments: str, cold: bool = COLD, **more: str) -> Done:
+    """`alphard ARGUMENTS`, likewise."""
+    return _ran(Path(sys.executable).with_name("alphard"), folder, arguments, cold, more)
+
+
+def _ran(script: Path, folder: Path, arguments: tuple[str, ...], cold: bool, more: dict[str, str]) -> Done:
     if cold:
-        command = [sys.executable, str(ROOT / "train.py"), *arguments]
+        command = [sys.executable, str(script), *arguments]
         done = subprocess.run(
             command, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=240, check=False
         )
@@ -55,7 +64,7 @@ def run_train(folder: Path, *arguments: str, cold: bool = COLD, **more: str) -> 
     from tests.warm import run_forked
 
     with tempfile.TemporaryDirectory() as said:
-        call = (str(ROOT / "train.py"), arguments, str(folder), environment(**more), said)
+        call = (str(script), arguments, str(folder), environment(**more), said)
         process = WARM.Process(target=run_forked, args=call)
         process.start()
         process.join(240)

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import run_train
 from tests.killing import left_by, resumptions, training, wait_for
 
-LONG = ("threads=1", "epochs=60", "patience=0", "batch_size=16", "checkpoint_seconds=0.1", "output_dir=out")
+LONG = ("threads=1", "epochs=15", "patience=0", "batch_size=16", "checkpoint_seconds=0.1", "output_dir=out")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

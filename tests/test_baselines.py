@@ -13,9 +13,8 @@ from sklearn.preprocessing import StandardScaler
 from alphard import artifacts, baselines, build
 from alphard.data import BuiltIn, Splits, Table
 from alphard.errors import UserError
-from tests.conftest import run_train
+from tests.conftest import run_alphard, run_train
 from tests.in_process import run_here
-from tests.test_retrain import alphard
 
 QUICK = ("data=breast_cancer", "epochs=2", "data.test_fraction=0.2")
 MODELS = ["majority class", "logistic regression", "gradient-boosted trees"]
@@ -81,7 +80,7 @@ def test_a_run_shows_them(tmp_path: Path) -> None:
     noise = np.sqrt(metrics["validation_accuracy"] * (1 - metrics["validation_accuracy"]) / metrics["val_rows"])
     assert f"validation rows: {metrics['val_rows']}, so a binomial standard error of {noise:.6f}" in done.out
     assert done.out.splitlines()[-1] == f"validation_accuracy: {metrics['validation_accuracy']:.6f}"
-    assert alphard(tmp_path, "results", "out").returncode == 0
+    assert run_alphard(tmp_path, "results", "out").status == 0
     report = (tmp_path / "out/report.html").read_text()
     assert all(f"validation, {name}" in report for name in MODELS)
 
@@ -93,18 +92,18 @@ def test_trials_have_none_and_retraining_does(tmp_path: Path) -> None:
     assert done.status == 0, done.err
     study = tmp_path / "studies/mlp"
     assert not any(baselines.KEY in json.loads(path.read_text()) for path in study.glob("trials/*/metrics.json"))
-    told = alphard(tmp_path, "retrain", "studies/mlp", "seeds=2")
-    assert told.returncode == 0, told.stderr
+    told = run_alphard(tmp_path, "retrain", "studies/mlp", "seeds=2")
+    assert told.status == 0, told.err
     winner = json.loads((study / "winner/metrics.json").read_text())
     runs = [json.loads(path.read_text()) for path in study.glob("retrain/*/metrics.json")]
     mean = sum(run["validation_accuracy"] for run in runs) / 2
-    rows = {row.split("│")[1].strip(): row for row in told.stdout.splitlines() if row.startswith("│")}
+    rows = {row.split("│")[1].strip(): row for row in told.out.splitlines() if row.startswith("│")}
     assert [*rows][-5:] == ["mean of 2 seeds", f"winner, seed {winner['seed']}", *MODELS]
     assert f"{mean:.4f}" in rows["mean of 2 seeds"]
     assert f"{winner['baselines']['majority class']['test_accuracy']:.4f}" in rows["majority class"]
-    assert f"test rows: {winner['test_rows']}, so a binomial standard error of 0.0" in told.stdout
-    wrong = alphard(tmp_path, "retrain", "studies/mlp", "baselines=perhaps")
-    assert (wrong.returncode, wrong.stderr) == (2, "error: baselines: 'perhaps': give true or false\n")
+    assert f"test rows: {winner['test_rows']}, so a binomial standard error of 0.0" in told.out
+    wrong = run_alphard(tmp_path, "retrain", "studies/mlp", "baselines=perhaps")
+    assert (wrong.status, wrong.err) == (2, "error: baselines: 'perhaps': give true or false\n")
 
 
 def test_data_that_shows_no_rows_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,6 +161,7 @@ def test_each_reference_is_resolved_once_for_judging_and_building() -> None:
     OmegaConf.clear_resolver("alphard_turn")
 
 
+@pytest.mark.more
 def test_a_target_that_turns_between_check_and_run_is_not_called(tmp_path: Path) -> None:
     """seed_everything sets PL_GLOBAL_SEED after the check: the target is then pandas.read_pickle."""
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Touch(tmp_path / "SPRUNG")))

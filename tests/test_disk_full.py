@@ -19,7 +19,7 @@ from alphard import checkpoint
 from alphard.errors import TrainingError, UserError
 from alphard.log import Log
 from alphard.storage import Folder
-from tests.conftest import ROOT, Done, environment, run_train
+from tests.conftest import ROOT, Done, environment, run_alphard, run_train
 from tests.killing import has_saved, left_by, resumptions
 
 LINE = ["data=digits", "epochs=60", "patience=60", "threads=1", "checkpoint_seconds=0.05"]
@@ -224,12 +224,9 @@ def test_read_only_disk_is_refused_before_training(mounted: Callable[..., Path],
     done = run_train(tmp_path, "data=synthetic", "epochs=1", f"output_dir={disk}/run")
     assert done.status == 0, done.err  # the finished run is only read
     assert sorted(disk.rglob("*")) == before
-    prepared = subprocess.run(
-        [str(Path(sys.executable).with_name("alphard")), "prepare", "data=synthetic", f"out={disk}/p"],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert prepared.returncode == 2, prepared.stdout
-    assert re.match(rf"error: out: {disk}/p cannot be written: Read-only file system; name", prepared.stderr)
+    prepared = run_alphard(ROOT, "prepare", "data=synthetic", f"out={disk}/p")
+    assert prepared.status == 2, prepared.out
+    assert re.match(rf"error: out: {disk}/p cannot be written: Read-only file system; name", prepared.err)
 
 
 @pytest.mark.more
@@ -240,17 +237,14 @@ def test_commands_on_a_disk_that_is_full_leave_no_half_of_a_file(mounted: Callab
     (tmp_path / "rows.csv").write_text(f"a,b,label\n{rows}")
     line = ["data=csv", f"data.path={tmp_path}/rows.csv", "data.target=label"]
     assert run_train(tmp_path, *line, "epochs=1", "output_dir=run").status == 0
-    command = str(Path(sys.executable).with_name("alphard"))
     for arguments in (
         ["prepare", *line, f"out={disk}/p"],
         ["predict", f"{tmp_path}/run", f"{tmp_path}/rows.csv", f"out={disk}/new.csv"],
         ["predict", f"{tmp_path}/run", f"{tmp_path}/rows.csv", f"out={disk}/new.csv.gz", "keep=all"],
         ["predict", f"{tmp_path}/run", f"{tmp_path}/rows.csv", f"out={disk}/new.parquet", "keep=all"],
     ):
-        done = subprocess.run(
-            [command, *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 1, (arguments, done.stdout, done.stderr)
+        done = run_alphard(ROOT, *arguments)
+        assert done.status == 1, (arguments, done.out, done.err)
         said = rf"error: out: {disk}/\S+ cannot be written: No space left on device; the disk is full; make room, .*\n"
-        assert re.fullmatch(said, done.stderr), done.stderr
+        assert re.fullmatch(said, done.err), done.err
         assert not [path for path in disk.rglob("*") if path.is_file()], arguments

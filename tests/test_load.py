@@ -139,10 +139,10 @@ def searched(folder: Path, count: int) -> Plan:
     return this
 
 
-@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.more)])
-def test_a_study_of_many_trials_suggests_the_next_and_is_shown_in_seconds(count: int, tmp_path: Path) -> None:
-    """In a processor's seconds, whatever else the machine does; for 500 trials they are its price for none."""
-    folder = tmp_path / "many"
+@pytest.mark.more
+def test_a_study_of_many_trials_suggests_the_next_and_is_shown_in_seconds(tmp_path: Path) -> None:
+    """In a processor's seconds, whatever else the machine does."""
+    folder, count = tmp_path / "many", 10_000
     this = searched(folder, count)
     began = time.process_time()
     study = command._open(this)

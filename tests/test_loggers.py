@@ -82,6 +82,7 @@ def test_no_value_of_the_environment_becomes_a_parameter(monkeypatch: pytest.Mon
     assert not any(name.startswith("logger") for name in params)
 
 
+@pytest.mark.more
 def test_a_search_is_one_table_in_tensorboards_hparams(tmp_path: Path) -> None:
     line = ("search=mlp", "search.trials=3", "search.parallel=1", "epochs=2", "data.fraction=0.2", "threads=1")
     done = run_train(tmp_path, *line, "search.pruner.kind=none", "logger=tensorboard")
@@ -98,6 +99,13 @@ def test_a_search_is_one_table_in_tensorboards_hparams(tmp_path: Path) -> None:
         assert (final.value, status) == (pytest.approx(float(row["validation_accuracy"])), 1)
 
 
+def test_a_logger_whose_package_is_missing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(UserError, match=r"logger\.mlflow(.|\n)*pip install"):
+        run_here(tmp_path, "logger=mlflow", "epochs=1")
+
+
+@pytest.mark.more
 def test_a_logger_whose_package_is_missing_names_it(tmp_path: Path) -> None:
     blocked = tmp_path / "blocked/mlflow"
     blocked.mkdir(parents=True)

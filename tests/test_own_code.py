@@ -44,7 +44,7 @@ def test_the_readme_has_both_ways_and_a_search() -> None:
 
 
 @pytest.mark.hydra
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", [LINES[0], *(pytest.param(line, marks=pytest.mark.more) for line in LINES[1:])])
 def test_an_own_model_trains(line: str, project: Path) -> None:
     done = call(project, f"{line} output_dir=out-{LINES.index(line)}")
     assert done.returncode == 0, done.stderr
@@ -82,6 +82,7 @@ def test_a_name_outside_is_not_reached_through_an_own_package(project: Path) -> 
     assert "not trusted" in done.stderr
 
 
+@pytest.mark.more
 def test_the_readmes_search_is_sound(project: Path) -> None:
     command = [str(Path(sys.executable).with_name("alphard")), "check", "search=mine"]
     done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, check=False)

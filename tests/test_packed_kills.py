@@ -2,18 +2,17 @@
 
 import json
 import os
-import re
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.test_search_kills import children, chosen_in, gone, killed_again_and_again, start, table_of
+from tests.test_search_kills import children, chosen_in, gone, killed_again_and_again, start, steps_in, table_of
 
-TRIALS, KILLS = 40, 5
+TRIALS, KILLS, EPOCHS = 40, 5, 40
 LINE = ("search=mlp", "search.engine=packed", f"search.trials={TRIALS}", "search.max_failures=0", "threads=1")
-LINE += ("search.algorithm=random", "search.initial=[]", "search.pack.keep=8", "search.parallel=2", "epochs=60")
+LINE += ("search.algorithm=random", "search.initial=[]", "search.pack.keep=8", "search.parallel=2", f"epochs={EPOCHS}")
 LINE += ("search.pruner.kind=none", "checkpoint_seconds=0.1", "batch_size=32", "model.net.hidden=[32],[16]")
 
 
@@ -28,7 +27,7 @@ def test_killed_at_any_moments_it_ends_as_one_that_was_not(tmp_path: Path) -> No
     for folder in (whole, killed):
         folder.mkdir()
     assert start(whole, LINE).wait(300) == 0, (whole / "out").read_text()
-    process, kills = killed_again_and_again(killed, LINE, KILLS, (5, 9))
+    process, kills = killed_again_and_again(killed, LINE, KILLS, TRIALS * EPOCHS // 4)
     assert process.wait(400) == 0, (killed / "out").read_text()
     assert kills > 3, f"the search ended after {kills} kills"
     assert table_of(killed) == table_of(whole)
@@ -66,11 +65,6 @@ def test_a_pack_that_is_killed_goes_on_from_where_it_was_and_is_pruned_as_it_wou
     assert folders_of(killed) == folders_of(whole)
     # It went on: it did not report everything again each time.
     assert steps_in(killed / "studies/mlp/journal.log") < 1.7 * steps_in(whole / "studies/mlp/journal.log")
-
-
-def steps_in(journal: Path) -> int:
-    """How many values have been reported."""
-    return len(re.findall(r'"step":', journal.read_text())) if journal.exists() else 0
 
 
 @pytest.mark.more

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import ROOT, environment
+from tests.conftest import ROOT, environment, run_alphard
 
 pytestmark = [pytest.mark.more, pytest.mark.timeout(900)]
 
@@ -98,11 +98,6 @@ def start(folder: Path, out: Path, *arguments: str, **more: str) -> "subprocess.
         return subprocess.Popen(command, cwd=folder, env=environment(**more), stdout=said, stderr=said)
 
 
-def alphard(folder: Path, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", "import sys; from alphard.cli import main; sys.exit(main())", *words]
-    return subprocess.run(command, cwd=folder, env=environment(**more), capture_output=True, text=True, check=False)
-
-
 def has_begun(out: Path, process: "subprocess.Popen[bytes]", trials: int) -> None:
     """Wait until the search has said so many trials' ends."""
     while out.read_text().count("\n[") < trials:
@@ -157,12 +152,12 @@ def test_a_search_killed_is_shown_and_gone_on_with_where_the_password_is_known(s
     has_begun(out, process, 2)
     process.kill()
     process.wait()
-    unknown = alphard(tmp_path, "results", "killed")
-    assert unknown.returncode == 2
-    assert "no password supplied; study.yaml keeps none: set PGPASSWORD, or write ~/.pgpass" in unknown.stderr
+    unknown = run_alphard(tmp_path, "results", "killed")
+    assert unknown.status == 2
+    assert "no password supplied; study.yaml keeps none: set PGPASSWORD, or write ~/.pgpass" in unknown.err
     known = {"PGPASSWORD": PLAIN}
-    shown = alphard(tmp_path, "results", "killed", **known)
-    assert shown.returncode == 0, shown.stderr
+    shown = run_alphard(tmp_path, "results", "killed", **known)
+    assert shown.status == 0, shown.err
     states = {row["state"] for row in rows(tmp_path / "killed")}
     assert "interrupted" in states
     assert "running" not in states

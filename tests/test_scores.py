@@ -15,7 +15,7 @@ PASSENGERS = SHARED / "data/titanic_train.csv"
 
 def scores(folder: Path, seed: str, *overrides: str) -> list[float]:
     return [
-        run_here(folder / str(n), *overrides, f"{seed}={n}").metrics["final_val_accuracy"] for n in range(5)
+        run_here(folder / str(n), *overrides, f"{seed}={n}", lean=True).metrics["final_val_accuracy"] for n in range(5)
     ]  # fmt: skip
 
 
@@ -30,6 +30,7 @@ def test_made_passengers_are_learnt_through_the_experiment(tmp_path: Path) -> No
     assert done.metrics["final_val_accuracy"] >= 0.85
 
 
+@pytest.mark.more
 @pytest.mark.skipif(not PASSENGERS.exists(), reason="the passengers' file does not come with the project")
 def test_titanic_reaches_79_percent(tmp_path: Path) -> None:
     overrides = ("experiment=titanic", f"data.path={PASSENGERS}")

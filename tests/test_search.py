@@ -110,6 +110,7 @@ def test_two_searches_of_one_seed_are_the_same(train: Train) -> None:
     assert any(row["state"] == "pruned" for row in a)
 
 
+@pytest.mark.more
 def test_a_pruned_trial_ends_at_once_keeps_its_history_and_counts(train: Train) -> None:
     space = (
         "learning_rate=1e-2,1e-9",

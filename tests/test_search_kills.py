@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,8 @@ import pytest
 
 from tests.conftest import ROOT, environment
 
-TRIALS, KILLS = 100, 20
-LINE = ("search=mlp", f"search.trials={TRIALS}", "search.parallel=2", "search.algorithm=random", "epochs=20")
+TRIALS, KILLS, EPOCHS = 80, 20, 10
+LINE = ("search=mlp", f"search.trials={TRIALS}", "search.parallel=2", "search.algorithm=random", f"epochs={EPOCHS}")
 LINE += ("search.pruner.kind=none", "search.max_failures=0", "threads=1")
 
 
@@ -51,6 +52,11 @@ def chosen_in(journal: Path) -> dict[tuple[int, str], set[float]]:
     return found
 
 
+def steps_in(journal: Path) -> int:
+    """How many values have been reported."""
+    return len(re.findall(r'"step":', journal.read_text())) if journal.exists() else 0
+
+
 def table_of(folder: Path) -> list[dict[str, str]]:
     rows = list(csv.DictReader((folder / "studies/mlp/trials.csv").read_text().splitlines()))
     return sorted(({k: v for k, v in row.items() if k != "seconds"} for row in rows), key=lambda row: int(row["trial"]))
@@ -60,20 +66,24 @@ def killed_again_and_again(
     folder: Path,
     line: tuple[str, ...],
     most: int,
-    working: tuple[float, float],
+    epochs: int,
     may_die_alone: Callable[[], bool] = lambda: True,
 ) -> tuple[subprocess.Popen[str], int]:
     """Begin a search and kill it, a worker or all at `most` random moments; the last process, and how many kills.
 
-    working: seconds from its beginning, or from the kill before, in which it works; most kills come then.
+    epochs: so many at most are reported from its beginning, or from the kill before, to most kills; every fifth comes
+            in the first seconds, whether it trains yet or not.
     """
     chance = random.Random(int(os.environ.get("ALPHARD_TEST_SEED", "0")))
-    kills, process = 0, start(folder, line)
+    kills, process, journal = 0, start(folder, line), folder / "studies/mlp/journal.log"
     while kills < most:
-        began = time.monotonic()
-        moment = chance.uniform(0, 4) if kills % 5 == 4 else chance.uniform(*working)
-        while process.poll() is None and time.monotonic() - began < moment:
+        if kills % 5 == 4:
+            until, told = time.monotonic() + chance.uniform(0, 4), 0
+        else:
+            until, told = 0.0, steps_in(journal) + chance.randint(1, epochs)
+        while process.poll() is None and (time.monotonic() < until or steps_in(journal) < told):
             time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.05))  # of an epoch
         if process.poll() is not None:
             break
         workers = children(process.pid)
@@ -109,7 +119,7 @@ def test_killed_at_twenty_moments_it_ends_as_one_that_was_not(tmp_path: Path) ->
         before, spared = spared, ended if ended > spared + 4 else spared
         return spared > before
 
-    process, kills = killed_again_and_again(killed, LINE, KILLS, (3.5, 6), another)
+    process, kills = killed_again_and_again(killed, LINE, KILLS, 6 * EPOCHS, another)
     status = process.wait(400)
     said = (killed / "out").read_text()
     assert status == 0, said

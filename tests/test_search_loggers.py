@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, environment, run_train
+from tests.conftest import ROOT, environment, run_alphard, run_train
 from tests.test_search_kills import children, gone
 
 # MLflow's client uses what SQLAlchemy will remove.
@@ -206,11 +206,8 @@ def test_a_trial_repeated_and_a_winner_retrained_are_no_trials(searched: Path) -
     assert again.status == 0, again.err
     alone = client.search_runs([client.get_experiment_by_name("alphard").experiment_id])
     assert [run.data.tags.get("mlflow.parentRunId") for run in alone] == [None]
-    command = [str(Path(sys.executable).with_name("alphard")), "retrain", "studies/tried", "seeds=1", "epochs=1"]
-    done = subprocess.run(
-        command, cwd=searched, env=environment(), capture_output=True, text=True, timeout=200, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_alphard(searched, "retrain", "studies/tried", "seeds=1", "epochs=1")
+    assert done.status == 0, done.err
     new = [run for run in runs_of(searched)[2] if run.info.run_id not in {one.info.run_id for one in below}]
     assert [(run.info.run_name, run.info.status) for run in new] == [("retrain seed 1", "FINISHED")]
     assert new[0].data.tags["mlflow.parentRunId"] == parent.info.run_id

@@ -35,7 +35,9 @@ def stop_after_validation(
     return process.returncode, "".join(said) + out, err, time.monotonic() - began
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.more), (signal.SIGTERM, 143)]
+)
 def test_a_signal_ends_the_run_with_the_best_weights_so_far(number: int, status: int, tmp_path: Path) -> None:
     returned, out, err, seconds = stop_after_validation(tmp_path, number)
     assert returned == status, err

@@ -95,6 +95,7 @@ print(boxcar(3).tolist(), firwin is scipy.signal.firwin, sys.modules["scipy.sign
 """
 
 
+@pytest.mark.more
 def test_a_run_starts_without_scipys_signals_and_leaves_them_whole() -> None:
     done = subprocess.run([sys.executable, "-c", LOOKED_FOR], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("False False\nTrue True\n", "")

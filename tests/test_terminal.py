@@ -3,21 +3,29 @@
 import os
 import pty
 import re
-import subprocess
-import sys
+import select
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, environment
+from tests.conftest import ROOT, WARM, environment
+from tests.warm import run_forked
 
 
 def seen_on_a_terminal(folder: Path, *arguments: str) -> str:
     """What `python train.py ARGUMENTS` writes to a terminal, escape sequences and all."""
     terminal, its_side = pty.openpty()
-    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    said = folder / "said"
+    said.mkdir()
+    for name in ("out", "err"):
+        (said / name).symlink_to(os.ttyname(its_side))
     where = environment(TERM="xterm", COLUMNS="100")
-    process = subprocess.Popen(command, cwd=folder, env=where, stdin=its_side, stdout=its_side, stderr=its_side)
+    process = WARM.Process(target=run_forked, args=(str(ROOT / "train.py"), arguments, str(folder), where, str(said)))
+    process.start()
+    until = time.monotonic() + 60
+    while process.is_alive() and not select.select([terminal], [], [], 0.05)[0]:  # until it has opened its side
+        assert time.monotonic() < until
     os.close(its_side)
     seen = b""
     while True:
@@ -26,7 +34,8 @@ def seen_on_a_terminal(folder: Path, *arguments: str) -> str:
         except OSError:  # the other side is closed
             break
     os.close(terminal)
-    assert process.wait(30) == 0, seen.decode()
+    process.join(30)
+    assert process.exitcode == 0, seen.decode()
     return seen.decode()
 
 

@@ -1,17 +1,23 @@
 """What the forks of conftest.py's run_train start from, and what they do."""
 
+import gc
 import os
 import runpy
 import sys
 from pathlib import Path
 
-import matplotlib.figure  # noqa: F401  the heavy packages, imported once
+import matplotlib.backends.backend_agg
+import matplotlib.figure  # noqa: F401
+import optuna  # noqa: F401
 import pandas  # noqa: F401
 import pytorch_lightning  # noqa: F401
 import sklearn.datasets
 import sklearn.preprocessing  # noqa: F401
 import skops.io  # noqa: F401
 import torchmetrics  # noqa: F401
+
+import alphard.run
+import alphard.search.command  # noqa: F401
 
 
 def run_forked(script: str, arguments: tuple[str, ...], folder: str, environment: dict[str, str], said: str) -> None:
@@ -20,6 +26,7 @@ def run_forked(script: str, arguments: tuple[str, ...], folder: str, environment
         os.dup2(os.open(Path(said, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    gc.freeze()  # nothing that was imported is looked at again, so its memory stays one for all
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

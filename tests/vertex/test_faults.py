@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +14,7 @@ from alphard import faults
 from alphard.checkpoint import NAME
 from alphard.errors import TrainingError, UserError
 from alphard.storage import Folder, reading
-from tests.conftest import ROOT, Done, environment, run_train
+from tests.conftest import ROOT, Done, run_alphard, run_train
 from tests.killing import left_by
 from tests.vertex.bucket import Bucket
 from tests.vertex.faulty import Faulty
@@ -226,13 +224,6 @@ def test_run_goes_on_from_a_checkpoint_when_the_store_is_well_again(
     assert out.read("model.pt") == (tmp_path / "whole/model.pt").read_bytes()
 
 
-def alphard(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("alphard")), *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200, check=False
-    )
-
-
 @pytest.mark.more
 def test_commands_before_and_after_a_training_say_what_the_store_says(
     bucket: Bucket, unwell: Faulty, tmp_path: Path
@@ -245,9 +236,9 @@ def test_commands_before_and_after_a_training_say_what_the_store_says(
     assert run_train(tmp_path, *line, "epochs=1", f"output_dir={out}").status == 0
 
     def refused(status: int, said: str, *arguments: str) -> None:
-        done = alphard(*arguments)
-        assert done.returncode == status, (arguments, done.stdout, done.stderr)
-        assert re.fullmatch(f"error: {said}.*\n", done.stderr), done.stderr
+        done = run_alphard(ROOT, *arguments)
+        assert done.status == status, (arguments, done.out, done.err)
+        assert re.fullmatch(f"error: {said}.*\n", done.err), done.err
         unwell.well()
 
     unwell("status", status=403, said="no", **upload_of(r"train\.npz"))
@@ -264,7 +255,7 @@ def test_commands_before_and_after_a_training_say_what_the_store_says(
     unwell("status", status=403, said="no", method="GET")
     refused(2, rf"folder: {out}\S* cannot be read: no, 403; grant", "results", out)
     unwell.chaos(3, 0.15)
-    done = alphard("predict", out, path, to)
-    assert done.returncode == 0, done.stderr
-    done = alphard("prepare", *line, f"out={prepared}", "overwrite=true")
-    assert done.returncode == 0, done.stderr
+    done = run_alphard(ROOT, "predict", out, path, to)
+    assert done.status == 0, done.err
+    done = run_alphard(ROOT, "prepare", *line, f"out={prepared}", "overwrite=true")
+    assert done.status == 0, done.err
