@@ -78,18 +78,17 @@ def member_of(number: int, config: DictConfig, data: TableData) -> Member:
     _must_be_plain(config)
     _must_serve_plainly(data)
     stopping, best = _callbacks(config)
-    # As Lightning's seed_everything, without its environment variables.
-    random.seed(config.seed)
-    np.random.seed(config.seed)
-    torch.manual_seed(config.seed)
+    served = snapshot(config.data)
+    seed = int(config.seed)
+    _seed_everything(seed)
     model = build.model_of(config, data.facts)
     if type(model) is not Classifier:
         raise Unpackable(f"{type(model).__name__} is not alphard.models.Classifier, whose loss a pack knows", "model")
     optimizer = model.make_optimizer(model.net.parameters())
     scheduler = model.make_scheduler(optimizer) if model.make_scheduler else None
     rule = _rule(optimizer, model.net)
-    optimizer.step()  # without a gradient it does nothing; schedulers warn where they come before it
-    served = snapshot(config.data)
+    if scheduler is not None:
+        optimizer.step()  # without a gradient it does nothing; schedulers warn where they come before it
     batch_size = served.get("batch_size", data.batch_size)
     weights: Any = model.class_weights
     parts = _parts(config, model.net, batch_size) | {
@@ -101,7 +100,7 @@ def member_of(number: int, config: DictConfig, data: TableData) -> Member:
     return Member(
         number=number,
         config=config,
-        seed=int(config.seed),
+        seed=seed,
         order=int(served.get("seed", data.seed)),
         epochs=int(config.trainer.max_epochs),
         objective=config.objective,
@@ -118,6 +117,16 @@ def member_of(number: int, config: DictConfig, data: TableData) -> Member:
         rule=rule,
         shapes=_proven(kind, model.net, data),
     )
+
+
+def _seed_everything(seed: int) -> None:
+    """As Lightning's, without its environment variables."""
+    random.seed(seed)
+    np.random.seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # the same numbers, and no list of calls that wait for a device, which would grow with each trial
+        torch.default_generator.manual_seed(seed)
 
 
 def _must_be_plain(config: DictConfig) -> None:

@@ -95,8 +95,11 @@ class Packing:
     """The worker's side of the conversation."""
 
     def __init__(self, setup: Setup, parent: Connection) -> None:
+        import skops.io  # noqa: F401  half a second, which the first folder of a trial would wait for
+
         from alphard.search.pool import Pool
 
+        freeze()
         self.setup, self.parent = setup, parent
         self.prunes = setup.settings.pruner.kind != "none"
         self.pool = Pool(setup)
@@ -147,6 +150,7 @@ class Packing:
             for job in message.jobs:
                 if (failed := self._begin(job, message.begun)) is not None:
                     lost[job.number] = failed
+            self.pool.fill()  # what is ready trains, though no trial may begin from the next message on
             if lost:
                 self._answered(Epoch("", [], lost))
 
@@ -198,7 +202,6 @@ class Packing:
     def _tell(self, turn: "Turn") -> None:
         """Say what an epoch brought, and do what the answer asks."""
         verdict = self._answered(Epoch(turn.name, turn.reports, turn.ended))
-        freeze()
         if verdict is None:
             return
         self.pool.leave(turn, verdict.end)
