@@ -35,7 +35,10 @@ class Take:
 
 @dataclass
 class Room:
-    """So many trials would fill the packs; answered by Take, for those that begin together share their batches."""
+    """So many trials would fill the packs; answered by Take, for those that begin together share their batches.
+
+    Asked again until none come.
+    """
 
     places: int
 
@@ -120,12 +123,12 @@ class Packing:
 
     def _fill(self) -> None:
         """Ask for trials as long as packs have places, and as some come."""
-        while self.asks and (free := self._places() - len(self.jobs)) > 0:
+        while self.asks and self._places() > len(self.jobs):
             self.parent.send(Room(self._places()))
             while not isinstance(message := self.parent.recv(), Take):
                 self.unheard.append(message)
             self._hear(message)
-            self.asks = len(message.jobs) == free or self._places() - len(self.jobs) > free
+            self.asks = bool(message.jobs)
         if (line := self.pool.groups.split()) is not None:
             self.parent.send(Said("kinds", line))
 
