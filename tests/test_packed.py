@@ -194,7 +194,7 @@ def test_the_hopeless_are_pruned_inside_a_pack_and_others_take_their_places(trai
 
 @pytest.mark.more
 def test_no_trial_begins_when_the_time_is_spent_and_what_had_not_begun_waits(train: Train, tmp_path: Path) -> None:
-    # In packs of 8, for a worker prepares all trials of a pack before it trains them.
+    # In packs of 8, for two of any size would take all the trials at once.
     line = (*SMALL, "epochs=10", "optimizer=adamw", "search.pack.size=8")
     spent = train(*line, "search.trials=4000", "search.time_budget=0.2")
     assert spent.status == 0, spent.err

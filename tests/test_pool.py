@@ -1,16 +1,22 @@
 """A worker's packs, without the processes around them: grouping, going on, memory that is too small."""
 
+import contextlib
 import os
 import resource
+import threading
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from alphard.packs.member import Unpackable
+from alphard.search import grammar
 from alphard.search.configs import Configs
+from alphard.search.pack_worker import Back, Epoch, Packing, Room, Take, Unused
 from alphard.search.plan import plan
 from alphard.search.pool import Pool
 from alphard.search.worker import Done, Job, Setup
@@ -206,3 +212,53 @@ def test_a_config_that_is_lent_is_that_of_a_copy_whatever_came_before(tmp_path: 
         lent, copy = this.configs.lent(this.space, chosen), this.configs.trial(this.space, chosen)
         assert lent == copy
         assert "search" not in lent
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("a: {lr: '${rate}', widths: '${net.hidden}'}\nb: '${a}'\nc: '${b.lr}'", True),
+        ("a: ???\nb: '${fixed}'", True),
+        ("a: '${oc.select:rate}'", False),
+        ("a: '${oc.env:HOME}'", False),
+        ("a: at ${rate}", False),
+        ("a: ['${rate}', 1]", False),
+        ("a: {b: '${..rate}'}", False),
+        ("a: {b.c: '${rate}'}", False),
+        ("a: {0: '${rate}'}", False),
+        ("a: ???\nb: '${a}'", False),
+        ("a: '\\${rate}'", False),
+    ],
+)
+def test_references_are_read_once_where_they_say_no_more_than_a_path(tmp_path: Path, said: str, read: bool) -> None:
+    (tmp_path / "config.yaml").write_text(f"rate: 0.5\nfixed: 1\nnet: {{hidden: [4]}}\n{said}\n")
+    space = grammar.read({"rate": "interval(0, 1)", "net.hidden": "choice([8], [8, 4])"})
+    configs = Configs(str(tmp_path), "config", (), ())
+    for rate, hidden in ((0.25, "[8]"), (0.75, "[8, 4]"), (0.125, "[8]")):
+        chosen = {"rate": rate, "net.hidden": hidden}
+        lent, copy = configs.lent(space, chosen), configs.trial(space, chosen)
+        assert ("${" not in str(OmegaConf.to_container(lent))) == read
+        resolve = said != "a: ???\nb: '${a}'"  # which cannot be
+        assert OmegaConf.to_container(lent, resolve=resolve) == OmegaConf.to_container(copy, resolve=resolve)
+
+
+def test_what_is_ready_trains_though_the_next_word_is_that_no_trial_may_begin(tmp_path: Path) -> None:
+    setup = pool_in(tmp_path).setup
+    ours, theirs = Pipe()
+
+    def work() -> None:
+        with theirs, contextlib.suppress(EOFError, OSError):
+            Packing(setup, theirs).serve()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    with ours:
+        ours.send(Take([job(number) for number in range(3)], set(), "one", None))
+        ours.send(Back())
+        assert isinstance(ours.recv(), Room)
+        ours.send(Take([], set(), "one", None))
+        assert ours.recv() == Unused([])
+        said = ours.recv()
+        assert isinstance(said, Epoch)
+        assert {number for number, _, _ in said.reports} == {0, 1, 2}
+    worker.join()

@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ EMPTY = {
 
 def callbacks_of(config: DictConfig) -> list[pl.Callback]:
     """The config's callbacks, in its order."""
-    return [_said_at(f"callbacks.{name}", instantiate, node) for name, node in config.callbacks.items()]
+    return [said_at(f"callbacks.{name}", instantiate, node) for name, node in config.callbacks.items()]
 
 
 def loggers_of(config: DictConfig, logs: Path, place: Place | None = None) -> dict[str, Logger]:
@@ -46,7 +47,7 @@ def loggers_of(config: DictConfig, logs: Path, place: Place | None = None) -> di
         if place is not None and node.get("_target_") == mlflow_store.LOGGER:
             tags = snapshot(node.get("tags")) or {}
             given |= {"experiment_name": place.experiment, "run_name": place.name, "tags": tags | dict(place.tags)}
-        loggers[f"logger.{name}"] = _said_at(f"logger.{name}", instantiate, node, **given)
+        loggers[f"logger.{name}"] = said_at(f"logger.{name}", instantiate, node, **given)
     return loggers
 
 
@@ -57,10 +58,10 @@ def trainer_of(
     _must_make_sense(config.trainer)
     lean = lean_for(callbacks) | {"default_root_dir": str(home)}
     given = {name: value for name, value in lean.items() if config.trainer.get(name) is None}
-    make = _said_at("trainer", instantiate, config.trainer, _partial_=True)
+    make = said_at("trainer", instantiate, config.trainer, _partial_=True)
     own = make.keywords.get("plugins") or []
     given |= cluster.arguments(config.trainer, own if isinstance(own, list) else [own])
-    trainer: pl.Trainer = _said_at("trainer", make, callbacks=callbacks, logger=list(loggers) or False, **given)
+    trainer: pl.Trainer = said_at("trainer", make, callbacks=callbacks, logger=list(loggers) or False, **given)
     for name, remedy in EMPTY.items():
         if getattr(trainer, name) == 0:
             raise UserError(f"trainer.{name}: 0: {remedy}")
@@ -94,7 +95,7 @@ def data_of(config: DictConfig, shared: bool = False) -> pl.LightningDataModule:
 
     shared: one run of many in this process, which may have loaded the same rows already.
     """
-    data: pl.LightningDataModule = _said_at("data", instantiate, config.data)
+    data: pl.LightningDataModule = said_at("data", instantiate, config.data)
     asked = inspect.signature(targets.locate(config.data._target_)).parameters
     if "batch_size" in asked and "batch_size" not in config.data and ranks.first():
         said = "takes batch_size and is not told; the setting says nothing until its YAML has batch_size: ${batch_size}"
@@ -104,12 +105,17 @@ def data_of(config: DictConfig, shared: bool = False) -> pl.LightningDataModule:
     return data
 
 
-def model_of(config: DictConfig, facts: dict[str, Any]) -> pl.LightningModule:
-    """The model, given those of the data's `facts` that its signature names and its node does not."""
+def maker_of(config: DictConfig, facts: dict[str, Any]) -> partial[Any]:
+    """What makes the model, given those of the data's `facts` that its signature names and its node does not."""
     asked = inspect.signature(targets.locate(config.model._target_)).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in asked.values())
     given = {name: value for name, value in facts.items() if anything or (name in asked and name not in config.model)}
-    model: pl.LightningModule = _said_at("model", lambda: instantiate(config.model, _partial_=True)(**given))
+    return partial(said_at("model", instantiate, config.model, _partial_=True), **given)
+
+
+def model_of(config: DictConfig, facts: dict[str, Any]) -> pl.LightningModule:
+    """The model, of `maker_of`."""
+    model: pl.LightningModule = said_at("model", maker_of(config, facts))
     if not isinstance(model, pl.LightningModule):
         raise UserError(f"model: {type(model).__name__} is no LightningModule; a network goes into model.net")
     later = any(is_overridden(hook, model) for hook in ("configure_model", "setup"))  # may bring the parameters
@@ -126,7 +132,7 @@ def judge_like(trainer: pl.Trainer) -> pl.Trainer:
 def judge_on(accelerator: str, precision: Any) -> pl.Trainer:
     """A trainer that trains nothing, on one device."""
     made = {"accelerator": accelerator, "precision": precision, "devices": 1, "logger": False}
-    judge: pl.Trainer = _said_at("trainer", pl.Trainer, **made, **lean_for([]))
+    judge: pl.Trainer = said_at("trainer", pl.Trainer, **made, **lean_for([]))
     return judge
 
 
@@ -146,7 +152,7 @@ def _must_make_sense(node: DictConfig) -> None:
         raise UserError(f"trainer.accelerator: {asked}: no GPU is seen here; trainer=auto takes what there is")
 
 
-def _said_at(path: str, make: Callable[..., Any], *given: Any, **named: Any) -> Any:
+def said_at(path: str, make: Callable[..., Any], *given: Any, **named: Any) -> Any:
     """Call `make`; what it raises becomes an error at the config path."""
     try:
         return make(*given, **named)

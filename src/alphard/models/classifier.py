@@ -58,9 +58,9 @@ class Classifier(pl.LightningModule):
         class_counts: list[int] | None = None,
     ) -> None:
         super().__init__()
-        self.net, self.classes = _built(net, features, classes), classes
+        self.net, self.classes = net_of(net, features, classes), classes
         self.make_optimizer, self.make_scheduler, self.smoothing = optimizer, scheduler, label_smoothing
-        weights = _weights(class_weights, classes, class_counts)
+        weights = weights_of(class_weights, classes, class_counts)
         self.register_buffer("class_weights", weights, persistent=False)
         self.accuracy = MulticlassAccuracy(classes, average="micro")
         self.balanced_accuracy = BalancedAccuracy(classes)
@@ -122,7 +122,7 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
-def _built(net: MakeNet, features: int, classes: int) -> nn.Module:
+def net_of(net: MakeNet, features: int, classes: int) -> nn.Module:
     """The network; UserError at model.net where that is none, or has nothing to train."""
     if isinstance(net, nn.Module):
         raise UserError(f"model.net: {type(net).__name__} is built already; _partial_: true lets the run give it sizes")
@@ -139,7 +139,8 @@ def _built(net: MakeNet, features: int, classes: int) -> nn.Module:
     return built
 
 
-def _weights(choice: str | list[float] | None, classes: int, counts: list[int] | None) -> Tensor | None:
+def weights_of(choice: str | list[float] | None, classes: int, counts: list[int] | None) -> Tensor | None:
+    """The loss's weights, (C,); UserError at model.class_weights where they are not one a class."""
     if choice is None:
         return None
     if isinstance(choice, str):

@@ -1,5 +1,6 @@
 """One trial of a pack, made of its config as `python train.py` would make it, or the reason why it trains alone."""
 
+import inspect
 import json
 import pickle
 import random
@@ -21,6 +22,7 @@ from alphard import build
 from alphard.construct import snapshot
 from alphard.data import TableData
 from alphard.models import BestWeights, Classifier
+from alphard.models.classifier import net_of, weights_of
 from alphard.packs.kind import Unpackable, must_stack, structure
 from alphard.packs.layers import dropouts
 from alphard.packs.stopping import Best, Stopping
@@ -36,6 +38,7 @@ TRAINER = {
 SINGLE = {"strategy": (None, "auto"), "devices": (None, 1, "1", "auto"), "num_nodes": (None, 1)}
 FLOAT32 = (None, 32, "32", "32-true")
 SERVING = ("train_dataloader", "val_dataloader", "_on_device", "setup")
+SIGNATURE = inspect.signature(Classifier)
 MOVING = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_batch_transfer")
 
 
@@ -78,46 +81,68 @@ def member_of(number: int, config: DictConfig, data: TableData) -> Member:
     _must_be_plain(config)
     _must_serve_plainly(data)
     stopping, best = _callbacks(config)
-    # As Lightning's seed_everything, without its environment variables.
-    random.seed(config.seed)
-    np.random.seed(config.seed)
-    torch.manual_seed(config.seed)
-    model = build.model_of(config, data.facts)
-    if type(model) is not Classifier:
-        raise Unpackable(f"{type(model).__name__} is not alphard.models.Classifier, whose loss a pack knows", "model")
-    optimizer = model.make_optimizer(model.net.parameters())
-    scheduler = model.make_scheduler(optimizer) if model.make_scheduler else None
-    rule = _rule(optimizer, model.net)
-    optimizer.step()  # without a gradient it does nothing; schedulers warn where they come before it
     served = snapshot(config.data)
+    seed = int(config.seed)
+    _seed_everything(seed)
+    model = _model(config, data.facts)
+    net, weights = build.said_at("model", _net_and_weights, model)
+    optimizer = model["optimizer"](net.parameters())
+    scheduler = model["scheduler"](optimizer) if model["scheduler"] else None
+    rule = _rule(optimizer, net)
+    if scheduler is not None:
+        optimizer.step()  # without a gradient it does nothing; schedulers warn where they come before it
     batch_size = served.get("batch_size", data.batch_size)
-    weights: Any = model.class_weights
-    parts = _parts(config, model.net, batch_size) | {
+    parts = _parts(config, net, batch_size) | {
         "optimizer": rule,
         "model.class_weights": "none" if weights is None else "given",
-        "structure": structure(model.net),
+        "structure": structure(net),
     }
     kind = json.dumps(parts, sort_keys=True)
     return Member(
         number=number,
         config=config,
-        seed=int(config.seed),
+        seed=seed,
         order=int(served.get("seed", data.seed)),
         epochs=int(config.trainer.max_epochs),
         objective=config.objective,
         batch_size=batch_size,
-        net=model.net,
+        net=net,
         optimizer=optimizer,
         scheduler=scheduler,
-        smoothing=float(model.smoothing),
+        smoothing=float(model["label_smoothing"]),
         class_weights=weights,
         stopping=stopping,
         best=best,
         kind=kind,
         parts=parts,
         rule=rule,
-        shapes=_proven(kind, model.net, data),
+        shapes=_proven(kind, net, data),
     )
+
+
+def _model(config: DictConfig, facts: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a Classifier, which itself is not made: its metrics would take longer than all the rest."""
+    make = build.maker_of(config, facts)
+    if make.func is not Classifier:
+        raise Unpackable(f"{make.func.__name__} is not alphard.models.Classifier, whose loss a pack knows", "model")
+    told = SIGNATURE.bind(*make.args, **make.keywords)
+    told.apply_defaults()
+    return told.arguments
+
+
+def _net_and_weights(model: dict[str, Any]) -> tuple[nn.Module, Tensor | None]:
+    net = net_of(model["net"], model["features"], model["classes"])
+    return net, weights_of(model["class_weights"], model["classes"], model["class_counts"])
+
+
+def _seed_everything(seed: int) -> None:
+    """As Lightning's, without its environment variables."""
+    random.seed(seed)
+    np.random.seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # the same numbers, and no list of calls that wait for a device, which would grow with each trial
+        torch.default_generator.manual_seed(seed)
 
 
 def _must_be_plain(config: DictConfig) -> None:

@@ -20,8 +20,11 @@ WORDS = ("not enough memory", "out of memory", "can't allocate memory", "alloc_f
 MOST = 4096  # trials of a pack
 GAIN = 0.95  # of a trial's share of a step, for twice as many to be worth their memory
 FEW = 8  # trials, up to which it looks further in any case
-STEPS = 8  # of an epoch at most, which are timed together
+STEPS = 4  # of an epoch at most, which are timed together
 TIMES = 3  # they are timed so often; the fastest counts
+STEPS = 4  # of an epoch at most, which are timed together
+TIMES = 3  # they are timed so often; the fastest counts
+ENOUGH = 0.05  # seconds of them, after which they are not timed again: what takes longer is little disturbed
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -37,17 +40,17 @@ def needed(member: Member, data: TableData, device: torch.device) -> int:
     return max(1, (more - few) // 2)
 
 
-def size(member: Member, data: TableData, device: torch.device, budget: int) -> int:
-    """Trials of a pack within `budget` bytes, below 2 where they had better train alone.
+def size(member: Member, data: TableData, device: torch.device, budget: int, sure: int = 1, most: int = MOST) -> int:
+    """Trials of a pack within `budget` bytes, `most` at most, below 2 where they had better train alone.
 
-    It doubles while a trial's share of a step still falls by a twentieth; a step of one net alone is the first.
+    It doubles while a trial's share of a step still falls by a twentieth, from `sure` on; one is a net without a pack.
     """
-    fits = int(min(MOST, budget // needed(member, data, device)))
-    alone = _fastest(_alone(member, data, device))
-    best, share, k = 1, alone, 2
+    fits = int(min(most, budget // needed(member, data, device)))
+    best = max(1, min(sure, fits))
+    share = _share(member, data, device, best) if best < fits else 0.0
+    k = 2 * best
     while k <= fits:
-        pack = _filled(member, data, device, k)
-        now = _fastest(lambda pack=pack: pack.train(STEPS)) / k  # type: ignore[misc]  # a lambda's default
+        now = _share(member, data, device, k)
         if now <= GAIN * share:
             best, share = k, now
         elif k > FEW:  # a third row in a pack of two is empty, and says nothing of larger ones
@@ -115,17 +118,21 @@ def _filled(member: Member, data: TableData, device: torch.device, k: int) -> Pa
     return pack
 
 
-def _alone(member: Member, data: TableData, device: torch.device) -> Callable[[], Any]:
-    """A step as it is without a pack."""
+def _share(member: Member, data: TableData, device: torch.device, k: int) -> float:
+    """Seconds of some steps, for each of k trials."""
+    return _fastest(_alone(member, data, device) if k == 1 else _filled(member, data, device, k).train) / k
+
+
+def _alone(member: Member, data: TableData, device: torch.device) -> Callable[[int], Any]:
+    """So many steps as they are without a pack."""
     net = copy.deepcopy(member.net).to(device)
     group = {name: value for name, value in member.optimizer.param_groups[0].items() if name != "params"}
     kind: Any = type(member.optimizer)
     optimizer = kind([{"params": [*net.parameters()], **group}])
     X, y = torch.from_numpy(data.splits.train.X).to(device), torch.from_numpy(data.splits.train.y).to(device)
-    loader = Batches(X, y, member.batch_size, member.order)
 
-    def steps() -> None:
-        for x, labels in itertools.islice(loader, STEPS):
+    def steps(most: int) -> None:
+        for x, labels in itertools.islice(Batches(X, y, member.batch_size, member.order), most):
             optimizer.zero_grad()
             F.cross_entropy(net(x), labels).backward()  # type: ignore[no-untyped-call]  # torch's own
             optimizer.step()
@@ -133,13 +140,13 @@ def _alone(member: Member, data: TableData, device: torch.device) -> Callable[[]
     return steps
 
 
-def _fastest(step: Callable[[], Any]) -> float:
-    """Seconds of a step, once it is warm."""
-    step()
-    taken = []
-    for _ in range(TIMES):
+def _fastest(train: Callable[[int], Any]) -> float:
+    """Seconds of STEPS, once it is warm."""
+    train(1)
+    taken: list[float] = []
+    while len(taken) < TIMES and sum(taken) < ENOUGH:
         began = time.perf_counter()
-        step()
+        train(STEPS)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - began)

@@ -1,7 +1,8 @@
 """The configs of a study's trials: composed once for each combination of group choices, values set after."""
 
 import copy
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from alphard import literals
 from alphard.compose import of_one_run
+from alphard.fingerprint import flat
 from alphard.hydra_seam import BASE
 from alphard.search.space import Categorical, Dimension, Space
 
 ABSENT = "\0"  # no config holds it
+REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")  # to what stands at a path, from the root
+Places = dict[str, list[str]]  # where the value of a key stands, by reference, and the key itself
 
 
 @dataclass
@@ -34,7 +39,7 @@ class Configs:
     overrides: tuple[str, ...]
     groups: frozenset[str] = frozenset()
     _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, repr=False)
-    _lent: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, repr=False)
+    _lent: dict[tuple[str, ...], tuple[DictConfig, Places]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_composed": {}, "_lent": {}}
@@ -61,16 +66,22 @@ class Configs:
         return of_one_run(config)
 
     def lent(self, space: Space, chosen: Mapping[str, Any]) -> DictConfig:
-        """What `trial` gives, good until the next call, which changes the same object: a copy takes longest."""
+        """What `trial` gives, good until the next call, which changes the same object.
+
+        Copying a config, and reading its references, would take most of the time that a packed trial does not train.
+        """
         values = self._values(space, chosen)
-        if any(isinstance(value, dict) for value in values.values()):  # the next one would be merged into it
+        # The next one would be merged into a dict, and a reference is none elsewhere.
+        if any(isinstance(value, dict) or "${" in str(value) for value in values.values()):
             return self.trial(space, chosen)
         alike = (*self._choices(chosen), *values)
         if alike not in self._lent:
-            self._lent[alike] = self.trial(space, chosen)
+            self._lent[alike] = _settled(self.trial(space, chosen), values)
+        config, places = self._lent[alike]
         for key, value in values.items():
-            OmegaConf.update(self._lent[alike], key, value)
-        return self._lent[alike]
+            for path in places[key]:
+                OmegaConf.update(config, path, value)
+        return config
 
     def _choices(self, chosen: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(f"{key}={value}" for key, value in chosen.items() if key in self.groups)
@@ -81,6 +92,33 @@ class Configs:
     def own(self, dimension: Dimension) -> Any:
         """The config's own value of a dimension's key; ABSENT where there is none."""
         return OmegaConf.select(self.trial(Space(()), {}), dimension.key, default=ABSENT)
+
+
+def _settled(config: DictConfig, keys: Iterable[str]) -> tuple[DictConfig, Places]:
+    """The config without references, and where in it the values of `keys` stand.
+
+    A mark in a value's place tells where references bring it.  They must be plain: what a resolver makes of a value,
+    or what is missing, leaves the config as it is.
+    """
+    marks = {key: f"{ABSENT}{number}" for number, key in enumerate(keys)}
+    as_it_is = config, {key: [key] for key in marks}
+    raw = map(str, flat(OmegaConf.to_container(config, resolve=False)).values())
+    if not all(REFERENCE.fullmatch(leaf) for leaf in raw if "${" in leaf):
+        return as_it_is
+    marked = copy.deepcopy(config)
+    for key, mark in marks.items():
+        OmegaConf.update(marked, key, mark)
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        found = flat(OmegaConf.to_container(marked, resolve=True))
+    except OmegaConfBaseException:
+        return as_it_is
+    places = {key: [path for path, leaf in found.items() if leaf == mark] for key, mark in marks.items()}
+    if any(OmegaConf.select(marked, path) != marks[key] for key, paths in places.items() for path in paths):
+        return as_it_is  # a key with a dot in it, which is no path
+    settled = DictConfig(plain)
+    OmegaConf.set_struct(settled, True)
+    return settled, places
 
 
 def group_choices(config: DictConfig) -> dict[str, Any]:

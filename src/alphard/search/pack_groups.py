@@ -142,7 +142,8 @@ class Groups:
         rows = len(data.splits.train)
         work = min(member.batch_size or rows, rows) * sum(p.numel() for p in member.net.parameters())
         if work <= SMALL[device.type]:
-            most = self.most or max(LIKELY, memory.size(member, data, device, self.budget))
+            share = max(LIKELY, math.ceil(self.settings.trials / self.settings.parallel))
+            most = self.most or memory.size(member, data, device, self.budget, LIKELY, share)
         else:
             most = memory.size(member, data, device, self.budget)
             if most < FEWEST:

@@ -35,7 +35,10 @@ class Take:
 
 @dataclass
 class Room:
-    """So many trials would fill the packs; answered by Take, for those that begin together share their batches."""
+    """So many trials would fill the packs; answered by Take, for those that begin together share their batches.
+
+    Asked again until none come.
+    """
 
     places: int
 
@@ -95,8 +98,11 @@ class Packing:
     """The worker's side of the conversation."""
 
     def __init__(self, setup: Setup, parent: Connection) -> None:
+        import skops.io  # noqa: F401  half a second, which the first folder of a trial would wait for
+
         from alphard.search.pool import Pool
 
+        freeze()
         self.setup, self.parent = setup, parent
         self.prunes = setup.settings.pruner.kind != "none"
         self.pool = Pool(setup)
@@ -117,12 +123,12 @@ class Packing:
 
     def _fill(self) -> None:
         """Ask for trials as long as packs have places, and as some come."""
-        while self.asks and (free := self._places() - len(self.jobs)) > 0:
+        while self.asks and self._places() > len(self.jobs):
             self.parent.send(Room(self._places()))
             while not isinstance(message := self.parent.recv(), Take):
                 self.unheard.append(message)
             self._hear(message)
-            self.asks = len(message.jobs) == free or self._places() - len(self.jobs) > free
+            self.asks = bool(message.jobs)
         if (line := self.pool.groups.split()) is not None:
             self.parent.send(Said("kinds", line))
 
@@ -147,6 +153,7 @@ class Packing:
             for job in message.jobs:
                 if (failed := self._begin(job, message.begun)) is not None:
                     lost[job.number] = failed
+            self.pool.fill()  # what is ready trains, though no trial may begin from the next message on
             if lost:
                 self._answered(Epoch("", [], lost))
 
@@ -198,7 +205,6 @@ class Packing:
     def _tell(self, turn: "Turn") -> None:
         """Say what an epoch brought, and do what the answer asks."""
         verdict = self._answered(Epoch(turn.name, turn.reports, turn.ended))
-        freeze()
         if verdict is None:
             return
         self.pool.leave(turn, verdict.end)

@@ -19,6 +19,7 @@ from alphard.search.study import Study, Trial
 from alphard.search.worker import Done, Job, Ready
 
 DEATHS = 3  # of a worker before a trial of its own has reported: then that trial has failed
+AT_ONCE = 64  # trials that a worker is given: it makes them ready while others are given theirs
 IN_A_ROW = 8  # deaths of workers without a trial that ends
 FOLDER = "packs"
 End = tuple[Trial, TrialState, float | None, dict[str, Any]]
@@ -106,7 +107,7 @@ class Packs(local.Workers):
         if wanted > 0:  # two workers with half of them are faster than one with all
             left = len(self.study.trials(TrialState.WAITING)) + sum(len(each.trials) for each in self.sides)
             wanted = min(wanted, math.ceil(left / len(self.workers)) - len(side.trials))
-        taken = self.study.take_many(max(0, wanted))
+        taken = self.study.take_many(max(0, min(wanted, AT_ONCE)))
         side.idle = not taken
         if not taken and not asked:
             return
