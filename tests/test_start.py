@@ -108,6 +108,12 @@ def test_who_wants_them_while_another_stands_for_them_has_them() -> None:
     assert (done.stdout, done.stderr) == ("[1.0, 1.0, 1.0] True True\n", "")
 
 
+def test_ready_numbers_are_read_without_pandas_and_columns_with_it() -> None:
+    words = "import sys, alphard.run, alphard.data as d; print('pandas' in sys.modules, d.Csv.__name__, hasattr(d, 'x'))"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False Csv False\n", "")
+
+
 def test_what_is_imported_for_good_is_not_collected_and_what_comes_after_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
