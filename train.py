@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from alphard import arguments, foreign, guard, hydra_seam, multirun, signals
+from alphard import arguments, foreign, guard, hydra_seam, imported, multirun, signals
 from alphard.errors import Interrupted, UserError, masked, unforeseen
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -47,8 +47,9 @@ def train(config: DictConfig) -> dict[str, Any]:
     home = HydraConfig.get().runtime.output_dir
     line = sys.argv
     try:
-        from alphard.compose import must_be_sound
-        from alphard.run import run, settings_of
+        with imported.for_good():
+            from alphard.compose import must_be_sound
+            from alphard.run import run, settings_of
 
         must_be_sound(config)
         settings = settings_of(config)

@@ -1,11 +1,14 @@
 """From the command line to the first import of torch: what train.py does before a config is checked."""
 
+import gc
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from alphard import imported
 from tests.conftest import ROOT, environment, run_train
 
 pytestmark = pytest.mark.hydra
@@ -104,3 +107,35 @@ def test_a_run_starts_without_scipys_signals_and_leaves_them_whole() -> None:
 def test_who_wants_them_while_another_stands_for_them_has_them() -> None:
     done = subprocess.run([sys.executable, "-c", WANTED], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[1.0, 1.0, 1.0] True True\n", "")
+
+
+def test_ready_numbers_are_read_without_pandas_and_columns_with_it() -> None:
+    words = (
+        "import sys, alphard.run, alphard.data as d; print('pandas' in sys.modules, d.Csv.__name__, hasattr(d, 'x'))"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False Csv False\n", "")
+
+
+def test_what_is_imported_for_good_is_not_collected_and_what_comes_after_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "brought.py").write_text("import gc\ncollecting, ring = gc.isenabled(), []\nring.append(ring)\n")
+    (tmp_path / "torn.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    gc.unfreeze()
+    try:
+        with imported.for_good():
+            brought = importlib.import_module("brought")
+        assert not brought.collecting
+        assert gc.isenabled()
+        assert gc.get_freeze_count()
+        gc.unfreeze()
+        with imported.for_good():  # the next job of a multirun imports nothing; what is left of the last may go
+            importlib.import_module("brought")
+        assert not gc.get_freeze_count()
+        with pytest.raises(ZeroDivisionError), imported.for_good():
+            importlib.import_module("torn")
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()

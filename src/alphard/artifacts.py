@@ -16,7 +16,6 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alphard import documents, files
-from alphard.data import preprocessing
 from alphard.errors import UserError
 from alphard.fingerprint import changes, fingerprint, resolved_sha256, without
 from alphard.references import short
@@ -26,7 +25,7 @@ CONFIG, METRICS, MODEL, HISTORY, LOG = files.CONFIG, files.METRICS, files.MODEL,
 CURVES, CONFUSION = "learning_curves.png", "confusion_matrix.png"
 POINTS = "curves.json"  # calibration and ROC, for report.html
 # What a run may leave here, and the run that takes its place removes.
-ALL = (METRICS, MODEL, preprocessing.FILE, HISTORY, CURVES, CONFUSION, POINTS, LOG, CONFIG)
+ALL = (METRICS, MODEL, files.PREPROCESSING, HISTORY, CURVES, CONFUSION, POINTS, LOG, CONFIG)
 # A finished run is the same run whether these have been asked of it or not.
 AFTERWARDS = ("score_test", "baselines")
 DIGEST = "resolved_sha256"

@@ -4,6 +4,7 @@ import csv
 import io
 
 CONFIG, METRICS, MODEL, HISTORY, LOG = "config.yaml", "metrics.json", "model.pt", "eval_history.csv", "training.log"
+PREPROCESSING = "preprocessing.skops"
 
 
 def epochs(text: str) -> list[dict[str, float]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from alphard import literals, schema
+from alphard import imported, literals, schema
 from alphard.errors import UserError, plain
 from alphard.storage import Folder, is_url, kind_of
 
@@ -36,9 +36,10 @@ def main(arguments: Sequence[str]) -> int:
     """Write what RUN predicts for ROWS: `RUN ROWS out=FILE keep=[COLUMN,…]`."""
     where, rows, words = _read(arguments)
     folder, name = _place(words, rows)
-    from alphard import predict, predictions
-    from alphard.quiet import quiet
-    from alphard.run import environment_kept
+    with imported.for_good():
+        from alphard import predict, predictions
+        from alphard.quiet import quiet
+        from alphard.run import environment_kept
 
     with environment_kept(), quiet():
         run = predict.read(predict.find(where))

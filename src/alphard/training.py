@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from alphard import artifacts, baselines, build, cluster, rescue, scores, signals
 from alphard.copies import Copies, Made
 from alphard.curves import to_json
-from alphard.data import TableData, kept, preprocessing
+from alphard.data import TableData, kept
 from alphard.errors import Interrupted, Pruned, TrainingError, UserError
 from alphard.fingerprint import resolved_sha256
 from alphard.history import History
@@ -267,6 +267,8 @@ class Training:
             yield artifacts.POINTS, to_json(curves)
         splits = self.data.splits if isinstance(self.data, TableData) else None
         if splits and splits.preprocessing is not None:
+            from alphard.data import preprocessing
+
             yield preprocessing.FILE, preprocessing.dumps(splits.preprocessing)
 
     def _forget(self) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alphard import storage
+from alphard import files, storage
 from alphard.data import categories
 from alphard.data.categories import New
 from alphard.data.columns import is_date
 from alphard.data.table import Array, features
 from alphard.errors import UserError
 
-FILE = "preprocessing.skops"
+FILE = files.PREPROCESSING
 NO_TEXTS: Mapping[str, Collection[str]] = MappingProxyType({})
 
 

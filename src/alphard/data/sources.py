@@ -9,7 +9,6 @@ import numpy as np
 from annotated_types import Ge
 
 from alphard import storage
-from alphard.data import preprocessing
 from alphard.data.module import SplitData, TableData
 from alphard.data.table import Array, Splits, Table, at_least_two, encode, features, labels
 from alphard.errors import UserError
@@ -103,7 +102,11 @@ class Npz(TableData):
             if (y.dtype.kind in "US") != (classes.dtype.kind in "US"):
                 raise UserError(f"{at}: y holds {y.dtype} and the training rows' y {classes.dtype}; give one kind")
             tables.append(Table(X, encode(y, classes, at)))
-        fitted = preprocessing.read(self.preprocessing, width, "data.preprocessing") if self.preprocessing else None
+        fitted = None
+        if self.preprocessing:
+            from alphard.data import preprocessing
+
+            fitted = preprocessing.read(self.preprocessing, width, "data.preprocessing")
         called = [str(c) for c in classes] if named is None else named
         return Splits.of(tables, names or [f"x{i}" for i in range(width)], called, fitted)
 

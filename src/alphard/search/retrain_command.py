@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from alphard import tables
+from alphard import imported, tables
 from alphard.check import nearest
 from alphard.compose import Refusals, first_line, meant, must_be_sound
 from alphard.errors import UserError
@@ -93,7 +93,8 @@ def _unknown(configs: Path, config: DictConfig, overrides: Sequence[str]) -> Ite
 
 def _run(config: DictConfig, folder: Path, objective: str, **asked: bool) -> dict[str, Any]:
     """A run's metrics; what it says stands in its training.log."""
-    from alphard.run import run, settings_of
+    with imported.for_good():
+        from alphard.run import run, settings_of
 
     place = None if asked else tracked.place_of_retrain(config, folder.parent.parent)
     settings = settings_of(config) | {"output_dir": str(folder), "objective": objective} | asked

@@ -4,7 +4,6 @@ The imports are paid once.  It ends with the process that started it.
 """
 
 import contextlib
-import functools
 import gc
 import os
 import select
@@ -15,10 +14,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from alphard import imported
 from alphard.errors import UserError, masked
 from alphard.mlflow_store import Place
 from alphard.search.configs import Configs
@@ -102,8 +103,9 @@ def begun() -> Iterator[tuple[Connection, Setup]]:
     with Connection(int(sys.argv[1])) as parent:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         setup: Setup = parent.recv()
-        from alphard.objective import WATCHED  # heavy: torch and Lightning, once
-        from alphard.run import run  # noqa: F401  likewise
+        with imported.for_good():  # torch and Lightning, once
+            import alphard.run  # noqa: F401  first, for it imports them faster
+            from alphard.objective import WATCHED
 
         for name in WATCHED:  # a trial reports to the search alone
             os.environ.pop(name, None)
@@ -111,9 +113,9 @@ def begun() -> Iterator[tuple[Connection, Setup]]:
         yield parent, setup
 
 
-@functools.cache
+@cache
 def freeze() -> None:
-    """What a first trial has loaded stays; looked through again and again, or only counted, it costs each 10 ms."""
+    """What a first trial has loaded stays; looked through again and again it costs each trial 10 ms."""
     gc.collect()
     gc.freeze()
 
