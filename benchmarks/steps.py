@@ -15,21 +15,24 @@ import tempfile
 import time
 from pathlib import Path
 
-import pytorch_lightning as pl
-import torch
-import torch.nn.functional as F
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from alphard import imported
 
-from alphard.build import data_of, model_of, trainer_of
-from alphard.checkpoint import Store
-from alphard.compose import compose, must_be_sound
-from alphard.in_one_go import InOneGo
-from alphard.objective import Reporter
-from alphard.quiet import quiet
-from alphard.resume import Checkpoints
-from alphard.storage import Folder
-from alphard.training import Training
+with imported.for_good():  # as train.py does it; all contenders gain
+    import pytorch_lightning as pl
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from alphard.build import data_of, model_of, trainer_of
+    from alphard.checkpoint import Store
+    from alphard.compose import compose, must_be_sound
+    from alphard.in_one_go import InOneGo
+    from alphard.objective import Reporter
+    from alphard.quiet import quiet
+    from alphard.resume import Checkpoints
+    from alphard.storage import Folder
+    from alphard.training import Training
 
 ROOT = Path(__file__).resolve().parents[1]
 TURNS, EPOCHS, BATCH = 9, 6, 256
