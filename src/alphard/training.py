@@ -25,6 +25,7 @@ from alphard.progress import Progress, conclude
 from alphard.resume import Checkpoints
 from alphard.storage import Folder
 from alphard.tracking import Tracking
+from alphard.unmoved import Unmoved
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Training:
         callbacks: list[pl.Callback] = [self.tracking, Start(self.begin), self.copies, self.history, *own]
         callbacks += [self.reporter, self.progress, *cut]
         last = [checkpoints.steps] if checkpoints else []
-        callbacks += [InOneGo(*last), *last]
+        callbacks += [Unmoved(), InOneGo(*last), *last]
         if checkpoints:
             callbacks = [checkpoints, *callbacks]
             checkpoints.rows = self.rows
