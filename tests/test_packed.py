@@ -187,6 +187,7 @@ def test_the_hopeless_are_pruned_inside_a_pack_and_others_take_their_places(trai
     pruned = [row for row in rows.values() if row["state"] == "pruned"]
     assert 10 < len(pruned) < 28
     assert {row["stopped_epoch"] for row in pruned} <= {"2", "6"}
+    assert all(row["seconds"] for row in pruned)
     assert {row["stopped_epoch"] for row in rows.values() if row["state"] == "complete"} == {"12"}
     names = {int(path.name) for path in (done.folder / "studies/mlp/trials").iterdir()}
     assert names == {number for number, row in rows.items() if row["state"] == "complete"} or len(names) == 10

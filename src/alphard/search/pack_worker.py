@@ -55,12 +55,15 @@ class Said:
 class Epoch:
     """What the trials of a pack have reported, (number, step, value) each, and which of them have ended.
 
+    spent: seconds that those have trained which a pruner may end.
+
     Answered by Verdict where a pruner may end one, or one has ended.
     """
 
     pack: str
     reports: list[tuple[int, int, float]] = field(default_factory=list)
     ended: dict[int, Done] = field(default_factory=dict)
+    spent: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -204,7 +207,9 @@ class Packing:
 
     def _tell(self, turn: "Turn") -> None:
         """Say what an epoch brought, and do what the answer asks."""
-        verdict = self._answered(Epoch(turn.name, turn.reports, turn.ended))
+        verdict = self._answered(
+            Epoch(turn.name, turn.reports, turn.ended, self.pool.spent(turn) if self.prunes else {})
+        )
         if verdict is None:
             return
         self.pool.leave(turn, verdict.end)

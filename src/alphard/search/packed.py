@@ -153,7 +153,7 @@ class Packs(local.Workers):
         with self.study.bulk():
             stop = self.study.report_many([(side.trials[each], step, value) for each, step, value in said.reports])
             ends = [_end(side.trials[each], done, each in stop) for each, done in said.ended.items()]
-            ends += [_stopped(side.trials[each]) for each in stop - set(said.ended) if said.pack]
+            ends += [_stopped(side.trials[each], said.spent[each]) for each in stop - set(said.ended) if said.pack]
             keep = self._among_the_best(ends)
             if not keep:
                 self._told(side, ends)
@@ -253,6 +253,6 @@ def _end(trial: Trial, done: Done, stopped: bool) -> End:
     return trial, TrialState.FAIL if done.error else TrialState.COMPLETE, done.value, about
 
 
-def _stopped(trial: Trial) -> End:
+def _stopped(trial: Trial, seconds: float) -> End:
     last = max(trial.reported)
-    return trial, TrialState.PRUNED, trial.reported[last], {"stopped_epoch": last}
+    return trial, TrialState.PRUNED, trial.reported[last], {"stopped_epoch": last, "seconds": seconds}

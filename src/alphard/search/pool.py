@@ -141,6 +141,10 @@ class Pool:
         self._close(kind)
         return turn
 
+    def spent(self, turn: Turn) -> dict[int, float]:
+        """Seconds that each of the pack's trials has trained."""
+        return {number: _seconds(entry.member) for number, entry in turn.kind.live.items()}
+
     def leave(self, turn: Turn, numbers: Collection[int]) -> None:
         """End trials that a pruner has judged."""
         kind = turn.kind
@@ -216,12 +220,14 @@ def _tried(act: Callable[[], None]) -> str:
 
 def _about(entry: Entry, left: Left | None) -> dict[str, Any]:
     """What a table shows of a trial that has ended."""
-    rows = entry.member.history
-    seconds = round(sum(float(row.get("seconds") or 0.0) for row in rows), 3)
-    about: dict[str, Any] = {"stopped_epoch": _step(entry.member), "seconds": seconds}
+    about: dict[str, Any] = {"stopped_epoch": _step(entry.member), "seconds": _seconds(entry.member)}
     if left is not None:
         about |= {"best_epoch": left.best_epoch} if left.best_epoch else {}
     return about
+
+
+def _seconds(member: Member) -> float:
+    return round(sum(float(row.get("seconds") or 0.0) for row in member.history), 3)
 
 
 def _step(member: Member) -> int:
