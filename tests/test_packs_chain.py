@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from alphard.models import MLP
 from alphard.models.networks import Residual
 from alphard.packs import chain
-from alphard.packs.chain import Chain, filled_rows
+from alphard.packs.chain import Chain
+from alphard.packs.layers import filled
 from alphard.packs.loss import gradient, targets
 from alphard.packs.stack import Stack
 
@@ -66,7 +67,7 @@ def test_logits_and_gradients_are_those_of_each_net_alone(name: str) -> None:
     stack.make_room(3)
     for row, net in enumerate(nets):
         stack.put(row, net)
-    rows, given = filled_rows(x), stack.nets(3)
+    rows, given = filled(x, 0), stack.nets(3)
     given.rows = ROWS
     with torch.no_grad():
         z, back = stack.logits(given, rows.expand(3, -1, -1), CLASSES)

@@ -150,8 +150,8 @@ def test_memory_is_measured_and_bounds_the_pack() -> None:
     one, wide = member(*SMALL, data=data), member(*SMALL, "model.net.hidden=[256,256]", data=data)
     need, more = (memory.needed(each, data, CPU) for each in (one, wide))
     assert need < more / 10
-    assert memory.size(one, data, CPU, 3 * need) <= 3
-    assert memory.size(one, data, CPU, need) == 1
+    assert memory.size(one, data, CPU, 3 * need, need) <= 3
+    assert memory.size(one, data, CPU, need, need) == 1
     assert memory.is_out_of_memory(
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
     )

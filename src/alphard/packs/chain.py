@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from alphard.models import MLP
 from alphard.models.networks import Residual
-from alphard.packs.layers import LINE, kept
+from alphard.packs.layers import filled, kept
 
 BETWEEN = ("torch.nn.modules.activation", "torch.nn.modules.batchnorm", "torch.nn.modules.normalization")
 Tensors = Mapping[str, Tensor]
@@ -85,14 +84,14 @@ class Chain(Layer):
             x, back = layer.forward(nets, x)
             backs.append((layer, back))
 
-        def whole(gradient: Tensor) -> Tensor:
+        def through_all(gradient: Tensor) -> Tensor:
             for layer, back in reversed(backs):
                 gradient = back(gradient)
                 if not layer.needs:
                     break
             return gradient
 
-        return x, whole
+        return x, through_all
 
 
 class Linear(Layer):
@@ -117,7 +116,7 @@ class Linear(Layer):
             torch.bmm(gradient.transpose(1, 2), x, out=nets.gradients[self.weight])
             if self.bias is not None:
                 torch.sum(gradient, 1, out=nets.gradients[self.bias])
-            return filled(torch.bmm(gradient, weight)) if self.needs else gradient
+            return filled(torch.bmm(gradient, weight), 1, 2) if self.needs else gradient
 
         return made, back
 
@@ -132,7 +131,7 @@ class Dropout(Layer):
         if not nets.training:
             return x, lambda gradient: gradient
         noise, p, scale = (nets.noise[f"{self.name}{what}"] for what in ("noise", "p", "scale"))
-        by = filled(kept(noise, p.view(-1, 1, 1), scale.view(-1, 1, 1)))
+        by = filled(kept(noise, p.view(-1, 1, 1), scale.view(-1, 1, 1)), 1, 2)
         return x * by[..., : x.shape[2]], lambda gradient: gradient * by
 
 
@@ -145,7 +144,7 @@ class Block(Layer):
 
     def forward(self, nets: Nets, x: Tensor) -> tuple[Tensor, Back]:
         made, back = self.layers.forward(nets, x)
-        return filled(x) + made, lambda gradient: gradient + back(gradient)
+        return filled(x, 1, 2) + made, lambda gradient: gradient + back(gradient)
 
 
 class Others(Layer):
@@ -175,9 +174,9 @@ class Others(Layer):
             found = torch.autograd.grad(made, wanted, gradient[:, : made.shape[1], : made.shape[2]])
             for own, each in zip(weights, found, strict=False):
                 _own(nets.gradients[self.names[own]], each[0]).copy_(each)
-            return filled(found[-1]) if self.needs else gradient
+            return filled(found[-1], 1, 2) if self.needs else gradient
 
-        return filled(made.detach()), back
+        return filled(made.detach(), 1, 2), back
 
     def _stacked(self, own: dict[str, Tensor], x: Tensor) -> Tensor:
         def one(own: dict[str, Tensor], rows: Tensor) -> Any:
@@ -192,23 +191,6 @@ def chain_of(net: nn.Module) -> Chain:
     parts = [*_parts(net, "")]
     known = all(_by_hand(part) or type(part).__module__ in BETWEEN for _, part in parts)
     return Chain(parts if known else [("", net)])
-
-
-def whole(number: int, of: int = LINE) -> int:
-    """The next multiple."""
-    return -(-number // of) * of
-
-
-def filled_rows(x: Tensor) -> Tensor:
-    """(B, …) filled up to (B', …)."""
-    more = whole(len(x)) - len(x)
-    return F.pad(x, (0, 0) * (x.dim() - 1) + (0, more)) if more else x
-
-
-def filled(x: Tensor) -> Tensor:
-    """Rows and features of (K, B, W) filled up to (K, B', W')."""
-    rows, width = -x.shape[1] % LINE, -x.shape[2] % LINE
-    return F.pad(x, (0, width, 0, rows)) if rows or width else x
 
 
 def _parts(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:

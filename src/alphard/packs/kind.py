@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from alphard.packs import layers
-from alphard.packs.chain import filled_rows
 from alphard.packs.loss import gradient, targets
 from alphard.packs.stack import Stack
 
@@ -141,7 +140,7 @@ def _compare(net: nn.Module, x: Tensor, y: Tensor, shapes: dict[str, torch.Size]
     nets, classes = stack.nets(2), alone[0][0].shape[-1]
     nets.noise = {f"{name}.noise": x.new_ones(2, len(x), *shape) for name, shape in shapes.items()}
     nets.noise |= {f"{name}.{what}": x.new_full((2,), what == "scale") for name in shapes for what in ("p", "scale")}
-    rows = filled_rows(x).expand(2, -1, -1)
+    rows = layers.filled(x, 0).expand(2, -1, -1)
     goal = targets(y, classes, rows.shape[1], x)
     try:
         with torch.no_grad():

@@ -42,9 +42,9 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         rows, width = ctx.sizes = x.shape[1], weight.shape[1]
-        x = _filled(x, LINE)
+        x = filled(x, 1)
         if width * weight.shape[2] % LINE:
-            weight, bias = _filled(weight, LINE), _filled(bias, LINE)
+            weight, bias = filled(weight, 1), filled(bias, 1)
         ctx.save_for_backward(x, weight)
         made = torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
         return made if made.shape[1:] == (rows, width) else made[:, :rows, :width].contiguous()
@@ -60,10 +60,15 @@ class _Product(torch.autograd.Function):
         return of_x, of_weight, gradient.sum(1)
 
 
-def _filled(each: Tensor, to: int) -> Tensor:
-    """With zeros at the end of dimension 1, up to a multiple of `to`."""
-    more = -each.shape[1] % to
-    return F.pad(each, (0, 0) * (each.dim() - 2) + (0, more)) if more else each
+def whole(number: int, of: int = LINE) -> int:
+    """The next multiple."""
+    return -(-number // of) * of
+
+
+def filled(x: Tensor, *dims: int) -> Tensor:
+    """With zeros at the end of these dimensions, up to whole lines."""
+    more = {dim: whole(x.shape[dim]) - x.shape[dim] for dim in dims}
+    return F.pad(x, [n for dim in reversed(range(x.dim())) for n in (0, more.get(dim, 0))]) if any(more.values()) else x
 
 
 def _stacked(each: Tensor, dim: int | None, k: int) -> Tensor:

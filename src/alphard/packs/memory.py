@@ -22,8 +22,6 @@ GAIN = 0.95  # of a trial's share of a step, for twice as many to be worth their
 FEW = 8  # trials, up to which it looks further in any case
 STEPS = 4  # of an epoch at most, which are timed together
 TIMES = 3  # they are timed so often; the fastest counts
-STEPS = 4  # of an epoch at most, which are timed together
-TIMES = 3  # they are timed so often; the fastest counts
 ENOUGH = 0.05  # seconds of them, after which they are not timed again: what takes longer is little disturbed
 
 
@@ -40,12 +38,14 @@ def needed(member: Member, data: TableData, device: torch.device) -> int:
     return max(1, (more - few) // 2)
 
 
-def size(member: Member, data: TableData, device: torch.device, budget: int, sure: int = 1, most: int = MOST) -> int:
-    """Trials of a pack within `budget` bytes, `most` at most, below 2 where they had better train alone.
+def size(
+    member: Member, data: TableData, device: torch.device, budget: int, need: int, sure: int = 1, most: int = MOST
+) -> int:
+    """Trials of a pack within `budget` bytes, of which each needs some, `most` at most; below 2 they train alone.
 
     It doubles while a trial's share of a step still falls by a twentieth, from `sure` on; one is a net without a pack.
     """
-    fits = int(min(most, budget // needed(member, data, device)))
+    fits = min(most, budget // need)
     best = max(1, min(sure, fits))
     share = _share(member, data, device, best) if best < fits else 0.0
     k = 2 * best

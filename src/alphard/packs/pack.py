@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alphard.data import Batches, TableData
 from alphard.objective import diverged
-from alphard.packs.chain import filled_rows, whole
+from alphard.packs.layers import filled, whole
 from alphard.packs.loss import cross_entropy, gradient, targets, weighed
 from alphard.packs.member import VALIDATED, Member
 from alphard.packs.noise import Group, noise_of, spread
@@ -179,7 +179,7 @@ class Pack:
         for step, batches in enumerate(itertools.islice(zip(*loaders, strict=True), most)):
             nets.rows = len(batches[0][1])
             nets.noise = noise(nets.rows)
-            x = spread([filled_rows(x) for x, _ in batches], place)
+            x = spread([filled(x, 0) for x, _ in batches], place)
             goals = weighed(spread([self._targets(y) for _, y in batches], place), smoothing, class_weights)
             z, back = stack.logits(nets, x, len(self.counts))
             log = z.log_softmax(1)
@@ -200,7 +200,7 @@ class Pack:
         for start in range(0, len(y), ROWS):
             rows, labels = X[start : start + ROWS], y[start : start + ROWS]
             nets.rows = len(labels)
-            z, _ = stack.logits(nets, filled_rows(rows).expand(k, -1, -1), len(self.counts))
+            z, _ = stack.logits(nets, filled(rows, 0).expand(k, -1, -1), len(self.counts))
             loss += cross_entropy(z.log_softmax(1), self._targets(labels)) * len(labels)
             hits = (z.argmax(1)[:, : len(labels)] == labels).to(X.dtype)  # (K, B)
             right.index_add_(1, labels, hits)  # whole numbers, in whatever order

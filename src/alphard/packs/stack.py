@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from alphard.packs import layers
-from alphard.packs.chain import Back, Nets, chain_of, whole
-from alphard.packs.layers import LINE
+from alphard.packs.chain import Back, Nets, chain_of
+from alphard.packs.layers import LINE, whole
 
 # Each parameter begins on a cache line, each row on an even one: sums of matrices are then the same in every row.
 ALIGNED = 2 * LINE
@@ -30,8 +30,8 @@ class Stack:
         end = 0
         for name, parameter in net.named_parameters():
             self.columns[name] = (end, end + parameter.numel(), parameter.shape)
-            end += whole(_filled(parameter.shape).numel(), ALIGNED)
-        self.width, self.room = end, 0
+            end += whole(_whole_lines(parameter.shape).numel(), ALIGNED)
+        self.room = 0
         self.buffers = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
         self.dropouts = [*layers.dropouts(net)]
         layers.replace(self.net)
@@ -110,16 +110,11 @@ class Stack:
         """As `parameters`, each with what fills it up."""
         made = {}
         for name, (start, _, shape) in self.columns.items():
-            filled = _filled(shape)
+            filled = _whole_lines(shape)
             made[name] = self.tables[table][:k, start : start + filled.numel()].view(k, *filled)
         return made
 
 
-def numbers(net: nn.Module) -> int:
-    """P, with what aligns it."""
-    return sum(whole(_filled(p.shape).numel(), ALIGNED) for p in net.parameters())
-
-
-def _filled(shape: torch.Size) -> torch.Size:
+def _whole_lines(shape: torch.Size) -> torch.Size:
     """With whole lines of outputs, as chain.py wants them."""
     return torch.Size((whole(shape[0]), *shape[1:])) if shape else shape

@@ -143,9 +143,9 @@ class Groups:
         work = min(member.batch_size or rows, rows) * sum(p.numel() for p in member.net.parameters())
         if work <= SMALL[device.type]:
             share = max(LIKELY, math.ceil(self.settings.trials / self.settings.parallel))
-            most = self.most or memory.size(member, data, device, self.budget, LIKELY, share)
+            most = self.most or memory.size(member, data, device, self.budget, size, LIKELY, share)
         else:
-            most = memory.size(member, data, device, self.budget)
+            most = memory.size(member, data, device, self.budget, size)
             if most < FEWEST:
                 raise Unpackable("steps of its size are no faster together than one by one", "batch_size")
         return Kind(data, device, member.parts, min(most, fits, self.most or most), size, kept.digest(data.splits))

@@ -10,7 +10,7 @@ from alphard import schema
 from alphard.types import Count, Positive, Seed, Whole
 
 # Suggestions that tpe, gp and cmaes make before the first of them is known: more cost quality, fewer cost speed.  With
-# 32, tpe keeps half of what it gains on chance in 40 trials; 80 so, in less time, are better than 40 one at a time.
+# 32, tpe keeps three fifths of what it gains on chance in 40 trials (medians); 80 so are better than 40 one at a time.
 PENDING = 32
 LEARNING = ("tpe", "gp", "cmaes")
 
