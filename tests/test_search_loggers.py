@@ -1,5 +1,6 @@
 """A search in MLflow, killed and gone on with, read back through MLflow's own client and its server."""
 
+import contextlib
 import csv
 import json
 import os
@@ -63,17 +64,18 @@ def trials_of(folder: Path) -> dict[str, dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search that is killed while both workers train, then interrupted, and ended by its own line."""
+    """A search that is killed while both workers train, interrupted before and while they do, and ended by its line."""
     folder = tmp_path_factory.mktemp("searched")
     (folder / "mine/search").mkdir(parents=True)
     (folder / "mine/search/tried.yaml").write_text(SEARCH.lstrip())
-    for number in (signal.SIGKILL, signal.SIGINT):
+    for number, trains in ((signal.SIGKILL, True), (signal.SIGINT, False), (signal.SIGINT, True)):
         process = start(folder)
         before = began(folder)
-        while began(folder) < before + 1:
+        while began(folder) < before + 1 if trains else not children(process.pid):
             assert process.poll() is None, (folder / "out").read_text()
             time.sleep(0.05)
-        time.sleep(0.5)
+        if trains:
+            time.sleep(0.5)
         workers = children(process.pid)
         os.kill(process.pid, number)
         process.wait(60)
@@ -81,7 +83,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
             time.sleep(0.05)
         if number == signal.SIGINT:
             _, (parent,), below = runs_of(folder)
-            assert (process.returncode, parent.info.status) == (130, "KILLED")
+            said = (process.returncode, parent.info.status)
+            assert said == (130, "KILLED"), (folder / "out").read_text()
             assert "RUNNING" not in {run.info.status for run in below}
     assert start(folder).wait(300) == 0, (folder / "out").read_text()
     return folder
@@ -93,14 +96,15 @@ def began(folder: Path) -> int:
 
     if not (folder / "mlflow.db").exists():
         return 0
-    with sqlite3.connect(f"file:{folder}/mlflow.db?mode=ro", uri=True) as file:
+    # For writing: what a killed process left half written is undone by whoever opens the file next, and who may not
+    # is refused.
+    with contextlib.closing(sqlite3.connect(f"file:{folder}/mlflow.db?mode=rw", timeout=60, uri=True)) as file:
         try:
             (count,) = file.execute("SELECT count(*) FROM tags WHERE key = 'alphard.trial'").fetchone()
-        except sqlite3.OperationalError:  # not there yet, or written just now
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
             return 0
-        finally:
-            file.rollback()
-    file.close()
     return int(count)
 
 

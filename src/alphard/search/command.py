@@ -47,11 +47,9 @@ def _search(this: Plan, overrides: Sequence[str], runs: Tracked) -> None:
     if (this.folder / results.ABOUT).exists():
         _must_be_there(this)
         study = _open(this)
+        runs.open(study)  # at once: one that was killed has not told it yet, and this one may be interrupted
         if not study.left():
-            try:
-                runs.open(study)  # a search that was killed at its very end has not told it yet
-            finally:
-                study.close()
+            study.close()
             return
     setup = Setup(this.configs, this.space, this.settings, this.folder)
     workers_of, shown_by = _engine(this.settings.engine)
