@@ -59,7 +59,7 @@ class Tracking(pl.Callback):
         history: History,
         resumed: bool = False,
     ) -> None:
-        self.loggers, self.folder, self.history = loggers, folder, history
+        self.loggers, self.folder, self.history, self.resumed = loggers, folder, history, resumed
         self.params = {**params, **{k: v for k, v in params_of(config).items() if k not in params}}
         self.left = [path for path in logs.rglob("*") if path.is_file()] if loggers and not resumed else []
         self.opened: dict[str, MLflow | TensorBoard] = {}
@@ -87,14 +87,14 @@ class Tracking(pl.Callback):
         else:
             state, said = "failed", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         with signals.held():
-            self._conclude(End(state, said, content=self._content()))
+            self.conclude(End(state, said, content=self._content()))
 
     def kept(self, metrics: Mapping[str, Any], stopped: Interrupted | None, epochs: int) -> None:
         """Tell what the kept weights score; all artifacts but metrics.json lie in the folder."""
         told = {f"final/{k}": v for k, v in metrics.items() if k.startswith(SCORED) and isinstance(v, float)}
         content = self._content() | {artifacts.METRICS: artifacts.metrics_json(metrics)}
         state = "killed" if stopped else "complete"
-        self._conclude(End(state, str(stopped) if stopped else None, told, epochs, content))
+        self.conclude(End(state, str(stopped) if stopped else None, told, epochs, content))
         self.kept_some = True
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -104,8 +104,11 @@ class Tracking(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Nothing of the run was refused."""
-        if not trainer.is_global_zero:
-            return
+        if trainer.is_global_zero:
+            self.begin()
+
+    def begin(self) -> None:
+        """Tell the parameters, and the epochs that are there already."""
         for path in self.left:
             path.unlink(missing_ok=True)
         for at, logger in self.loggers.items():
@@ -115,12 +118,15 @@ class Tracking(pl.Callback):
                     self.opened[at] = logger
                 else:
                     logger.log_hyperparams(dict(self.params))
-                    self._replay(logger)
+                self._replay(logger)
         self.begun = True
+        self.ended = max(self.history.by_epoch, default=0)
 
     def _replay(self, logger: Logger) -> None:
-        """Epochs that were trained before the run was cut off, whose logger's own run ended with them."""
-        for row in self.history.rows if isinstance(logger, MLflow) else ():
+        """Epochs that a logger has not heard of: trained elsewhere, or before the run was cut off, with which its own
+        run ended.
+        """
+        for row in self.history.rows if isinstance(logger, MLflow) or not self.resumed else ():
             told = {k: v for k, v in row.items() if k.startswith(("train_", *SCORED))}
             logger.log_metrics(told, row["epoch"])
 
@@ -129,7 +135,8 @@ class Tracking(pl.Callback):
         if self.loggers:
             self._at(pl_module, max(self.step, trainer.current_epoch + 1))
 
-    def _conclude(self, end: End) -> None:
+    def conclude(self, end: End) -> None:
+        """Tell how the run ended."""
         row = self.history.rows[-1] if self.history.rows else {"epoch": 0}
         # Lightning says what an epoch was trained with at its end, to which one that was cut short never came.
         cut = {k: v for k, v in row.items() if k.startswith("train_")} if row["epoch"] > self.ended else {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
 
 from alphard import artifacts, baselines, build, cluster, rescue, scores, signals
 from alphard.copies import Copies, Made
@@ -39,8 +40,6 @@ class Result:
 class Training:
     """A run's parts, built in the order in which a mistake costs least."""
 
-    tracked = True  # whether loggers hear of it
-
     def __init__(
         self,
         config: DictConfig,
@@ -71,16 +70,8 @@ class Training:
         self.best = next((callback for callback in own if isinstance(callback, BestWeights)), None)
         cut = [LastStep()] if (config.trainer.get("max_steps") or 0) > 0 else []
         there = logs.local if logs else local / "logs"
-        loggers = build.loggers_of(config, there, place)
-        self.tracking = Tracking(
-            config,
-            loggers if self.tracked else {},
-            place.params if place else {},
-            folder,
-            there,
-            self.history,
-            self.resumed,
-        )
+        params, loggers = place.params if place else {}, self.loggers(there, place)
+        self.tracking = Tracking(config, loggers, params, folder, there, self.history, self.resumed)
         # What is reported has been kept: a signal may come between the two.
         callbacks: list[pl.Callback] = [self.tracking, Start(self.begin), self.copies, self.history, *own]
         callbacks += [self.reporter, self.progress, *cut]
@@ -99,6 +90,10 @@ class Training:
             said = "fitted on the rows of alphard.data.TableData; this data module has none to show"
             raise UserError(f"baselines: true: they are {said}")
         self.model = build.model_of(config, facts)
+
+    def loggers(self, there: Path, place: Place | None) -> dict[str, Logger]:
+        """Those that hear of it, by config path; `there` is where they write."""
+        return build.loggers_of(self.config, there, place)
 
     def train(self) -> Result:
         if self.checkpoints:

@@ -39,6 +39,7 @@ SINGLE = {"strategy": (None, "auto"), "devices": (None, 1, "1", "auto"), "num_no
 FLOAT32 = (None, 32, "32", "32-true")
 SERVING = ("train_dataloader", "val_dataloader", "_on_device", "setup")
 SIGNATURE = inspect.signature(Classifier)
+OF_MODEL = ("log_graph", "log_model")  # what a logger takes from the model itself
 MOVING = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_batch_transfer")
 
 
@@ -56,7 +57,6 @@ class Member:
     """
 
     number: int
-    config: DictConfig
     seed: int
     order: int
     epochs: int
@@ -100,7 +100,6 @@ def member_of(number: int, config: DictConfig, data: TableData) -> Member:
     kind = json.dumps(parts, sort_keys=True)
     return Member(
         number=number,
-        config=config,
         seed=seed,
         order=int(served.get("seed", data.seed)),
         epochs=int(config.trainer.max_epochs),
@@ -156,8 +155,9 @@ def _must_be_plain(config: DictConfig) -> None:
         raise Unpackable(f"{trainer.precision!r} is no float32, in which packs compute", "trainer.precision")
     if not isinstance(trainer.get("max_epochs"), int) or trainer.max_epochs < 1:
         raise Unpackable(f"{trainer.get('max_epochs')!r} is no number of epochs", "trainer.max_epochs")
-    if config.get("logger"):
-        raise Unpackable("loggers hear of single runs", f"logger.{next(iter(config.logger))}")
+    for name, node in (config.get("logger") or {}).items():
+        if of_model := [key for key in OF_MODEL if node.get(key)]:
+            raise Unpackable("is for a trial that trains alone", f"logger.{name}.{of_model[0]}")
     if config.objective not in VALIDATED:
         raise Unpackable(f"{config.objective} is nothing that a pack computes", "objective")
 

@@ -31,11 +31,16 @@ EXPECTED = 2.0  # trials of a kind in the whole study; with fewer there is nothi
 
 @dataclass
 class Entry:
-    """A trial that waits for its place, or has one.  meant: the values and rows that it is trained with."""
+    """A trial that waits for its place, or has one.
+
+    meant:  the values and rows that it is trained with.
+    logged: whether loggers hear of it.
+    """
 
     job: Job
     member: Member
     meant: str
+    logged: bool = False
     saved: Saved | None = None
 
 
@@ -94,7 +99,7 @@ class Groups:
                 raise
         kind = self.kinds[key]
         meant = json.dumps([job.chosen, kind.rows], sort_keys=True, default=str)
-        return kind, Entry(job, member, meant)
+        return kind, Entry(job, member, meant, bool(config.get("logger")))
 
     def split(self) -> str | None:
         """What splits the packs, said once."""

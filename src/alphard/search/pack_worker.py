@@ -68,7 +68,7 @@ class Epoch:
 
 @dataclass
 class Verdict:
-    """Which trials end here, and which of those that have ended are among the best; the latter answered by Kept."""
+    """Which trials end here, and which of those that have ended are among the best; answered by Kept."""
 
     end: set[int]
     keep: set[int]
@@ -76,7 +76,9 @@ class Verdict:
 
 @dataclass
 class Kept:
-    """The folders of a verdict's best are there."""
+    """What is kept of the trials that have ended is there.  folders: also some of the best's."""
+
+    folders: bool
 
 
 @dataclass
@@ -159,6 +161,7 @@ class Packing:
             self.pool.fill()  # what is ready trains, though no trial may begin from the next message on
             if lost:
                 self._answered(Epoch("", [], lost))
+                self.parent.send(Kept(folders=False))
 
     def _begin(self, job: Job, begun: set[int]) -> Done | None:
         """Let a trial wait for its place; returns how it ended where it cannot even begin."""
@@ -199,11 +202,14 @@ class Packing:
 
     def _take_over(self) -> None:
         """The trials for which no pack is small enough."""
+        self._say()
+        self.alone += [self.jobs[number] for number in self.pool.alone]
+        self.pool.alone.clear()
+
+    def _say(self) -> None:
         if self.pool.said:
             self.parent.send(Said(self.pool.said, self.pool.said))
             self.pool.said = ""
-        self.alone += [self.jobs[number] for number in self.pool.alone]
-        self.pool.alone.clear()
 
     def _tell(self, turn: "Turn") -> None:
         """Say what an epoch brought, and do what the answer asks."""
@@ -212,14 +218,16 @@ class Packing:
         )
         if verdict is None:
             return
-        self.pool.leave(turn, verdict.end)
+        pruned = self.pool.leave(turn, verdict.end)
         self._forget(verdict.end)
-        if verdict.keep:
-            for number in sorted(verdict.keep):
-                left = turn.left.get(number)
-                if left is not None:
-                    self.pool.keep(left)
-            self.parent.send(Kept())
+        for number, (entry, left) in sorted(turn.left.items()):
+            kept = self.pool.keep(entry, left) if left and number in verdict.keep else None
+            state = "failed" if left is None else "pruned" if number in verdict.end else "complete"
+            self.pool.tell(entry, state, turn.ended[number].error, left, kept)
+        for entry in pruned:
+            self.pool.tell(entry, "pruned")
+        self._say()
+        self.parent.send(Kept(bool(verdict.keep)))
 
     def _answered(self, epoch: Epoch) -> Verdict | None:
         self.parent.send(epoch)
@@ -239,9 +247,8 @@ class Packing:
             return verdict is not None and job.number in verdict.end
 
         done = try_(self.setup, job, listen)
-        verdict = self._answered(Epoch("", [], {job.number: done}))
-        if verdict is not None and verdict.keep:
-            self.parent.send(Kept())
+        self._answered(Epoch("", [], {job.number: done}))
+        self.parent.send(Kept(folders=True))  # it has one in any case
 
     def _forget(self, numbers: Iterable[int]) -> None:
         for number in numbers:

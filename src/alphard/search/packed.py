@@ -33,6 +33,7 @@ class Side:
     trials: that it has, by number.
     heard:  the numbers of those that have reported to it.
     ends:   that are told when the folders of the best are there.
+    waits:  whether what is kept of trials that have ended is not there yet.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Side:
     trials: dict[int, Trial] = field(default_factory=dict)
     heard: set[int] = field(default_factory=set)
     ends: list[End] = field(default_factory=list)
+    waits: bool = False
 
 
 class Packs(local.Workers):
@@ -91,7 +93,7 @@ class Packs(local.Workers):
             for worker in self.workers:
                 worker.send(Back())
         self._remove_stale()
-        if any(side.trials for side in self.sides):
+        if any(side.trials or side.waits for side in self.sides):
             return True
         # Other processes may still train; what they leave, if they die, is ours to do.
         self.study.recover()
@@ -139,8 +141,9 @@ class Packs(local.Workers):
                     self.study.give_back(trial, trial.deaths)
         elif isinstance(said, Kept):
             self._told(side, side.ends)
-            side.ends = []
-            self._keep_the_best()
+            side.ends, side.waits = [], False
+            if said.folders:
+                self._keep_the_best()
         else:
             assert isinstance(said, Epoch), "a worker says nothing else"
             self._epoch(number, said)
@@ -157,10 +160,9 @@ class Packs(local.Workers):
             keep = self._among_the_best(ends)
             if not keep:
                 self._told(side, ends)
-                if said.ended and not said.pack:  # trained alone, it has a folder anyway
-                    self._keep_the_best()
         if keep:
             side.ends = ends
+        side.waits = bool(ends)
         if asked:
             worker.send(Verdict(stop, keep))
         self.view.turned(number, said.pack, said.reports)

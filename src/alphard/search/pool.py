@@ -4,13 +4,15 @@ import functools
 import gc
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from alphard.artifacts import LOG
-from alphard.elsewhere import keep
+from alphard.elsewhere import keep, tell
+from alphard.loggers import End
 from alphard.packs import memory
 from alphard.packs.member import Member, member_of
 from alphard.packs.pack import Left, Pack
@@ -23,13 +25,16 @@ MEMORY = "out of memory"
 
 @dataclass
 class Turn:
-    """What an epoch of a pack brought; nothing where the memory was too small."""
+    """What an epoch of a pack brought; nothing where the memory was too small.
+
+    left: of those that ended; without a Left one has diverged.
+    """
 
     kind: Kind
     name: str
     reports: list[tuple[int, int, float]] = field(default_factory=list)
     ended: dict[int, Done] = field(default_factory=dict)
-    left: dict[int, tuple[Entry, Left]] = field(default_factory=dict)
+    left: dict[int, tuple[Entry, Left | None]] = field(default_factory=dict)
 
 
 class Pool:
@@ -43,6 +48,7 @@ class Pool:
         self.found: dict[int, Saved] = {}
         self.alone: list[int] = []  # trials for which even the smallest pack is too large, until somebody takes them
         self.said = ""  # what the user should know, until somebody takes it
+        self.unlogged = False
 
     @property
     def busy(self) -> bool:
@@ -131,8 +137,10 @@ class Pool:
         failed = dict(kind.pack.failed)
         left = kind.pack.leave(*failed, *kind.pack.done)
         for number, why in failed.items():
-            self._log(kind.live[number], why)
-            turn.ended[number] = Done(None, False, why, _about(kind.live.pop(number), None))
+            entry = kind.live.pop(number)
+            self._log(entry, why)
+            turn.ended[number] = Done(None, False, why, _about(entry, None))
+            turn.left[number] = entry, None
         for number, one in left.items():
             if number not in failed:
                 entry = kind.live.pop(number)
@@ -145,22 +153,44 @@ class Pool:
         """Seconds that each of the pack's trials has trained."""
         return {number: _seconds(entry.member) for number, entry in turn.kind.live.items()}
 
-    def leave(self, turn: Turn, numbers: Collection[int]) -> None:
+    def leave(self, turn: Turn, numbers: Collection[int]) -> list[Entry]:
         """End trials that a pruner has judged."""
         kind = turn.kind
         ended = [number for number in numbers if number in kind.live]
         if ended and kind.pack is not None:
             kind.pack.leave(*ended)
-        for number in ended:
-            del kind.live[number]
+        entries = [kind.live.pop(number) for number in ended]
         self._close(kind)
+        return entries
 
-    def keep(self, left: tuple[Entry, Left]) -> None:
-        """Leave a trial's folder."""
-        entry, one = left
-        home = str(self.setup.folder / "trials" / str(entry.job.number))
+    def keep(self, entry: Entry, one: Left) -> dict[str, Any]:
+        """Leave a trial's folder; returns what its metrics.json holds."""
         config = self.setup.configs.trial(self.setup.space, entry.job.chosen)
-        keep(config, home, one.weights, entry.member.history, one.best_epoch, one.metrics)
+        return keep(config, str(self._home(entry)), one.weights, entry.member.history, one.best_epoch, one.metrics)
+
+    def tell(
+        self,
+        entry: Entry,
+        state: str,
+        error: str | None = None,
+        left: Left | None = None,
+        kept: dict[str, Any] | None = None,
+    ) -> None:
+        """Tell a trial's loggers of it and its end: complete, pruned or failed.
+
+        kept: what its metrics.json holds, if it has a folder.
+        """
+        if not entry.logged:
+            return
+        final = {f"final/{name}": value for name, value in left.metrics.items()} if left and not kept else {}
+        end = End(state, error, final if state == "complete" else {}, _step(entry.member))
+        config = self.setup.configs.trial(self.setup.space, entry.job.chosen)
+        try:
+            tell(config, str(self._home(entry)), entry.job.place, entry.member.history, end, kept)
+        except Exception as lost:  # a logger's library raises what it likes, and what was trained stands
+            if not self.unlogged:
+                self.said = f"packs: loggers do not hear of all trials: {said(lost)}"
+            self.unlogged = True
 
     def save(self) -> None:
         """Save all states, where it is time."""
@@ -203,8 +233,11 @@ class Pool:
         if not kind.live:
             kind.pack = None
 
+    def _home(self, entry: Entry) -> Path:
+        return self.setup.folder / "trials" / str(entry.job.number)
+
     def _log(self, entry: Entry, why: str) -> None:
-        home = self.setup.folder / "trials" / str(entry.job.number)
+        home = self._home(entry)
         home.mkdir(parents=True, exist_ok=True)
         (home / LOG).write_text(f"error: {why}\n", encoding="utf-8")
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from alphard import mlflow_store as store
 from alphard import signals
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ATTRIBUTE = "mlflow run"  # the study knows its run, wherever its folder moves and whoever goes on with it
+ENDED = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 FILES = ("trials.csv", "report.html", results.ABOUT)
 
 
@@ -87,7 +88,7 @@ class Tracked:
         return Place(experiment_of(self.node, self.folder), f"trial {number}", tags, self.space.values(chosen))
 
     def _settle(self) -> None:
-        """Say of trials what their own processes could not: they were ended, or failed before their run began."""
+        """Say of trials what their own processes could not: they were ended, or have ended without a run."""
         assert self.client is not None
         there: dict[str, list[Any]] = {}
         for run in store.runs_below(self.client, self.experiment, self.run):
@@ -96,17 +97,25 @@ class Tracked:
             runs = there.get(str(trial.number), [])
             open_ = [run for run in runs if run.info.status == "RUNNING"]
             error = trial.user_attrs.get("error")
-            if trial.state == TrialState.FAIL and not any(run.info.status != "KILLED" for run in runs):
-                place = self.place(trial.number, trial.params)
-                tags = {**place.tags, "mlflow.runName": place.name}
-                made = self.client.create_run(self.experiment, tags=tags)
-                store.log_params(self.client, made.info.run_id, place.params)
-                open_ = [made]
+            if trial.state in ENDED and not any(run.info.status != "KILLED" for run in runs):
+                open_ = [self._made(trial)]
             if trial.state == TrialState.RUNNING and not trial.user_attrs.get(results.INTERRUPTED):
                 continue  # another process trains it
-            state = "failed" if trial.state == TrialState.FAIL else "killed"
             for run in open_:
-                store.end(self.client, run.info.run_id, state, error)
+                store.end(self.client, run.info.run_id, ENDED.get(trial.state, "killed"), error)
+
+    def _made(self, trial: FrozenTrial) -> Any:
+        """A run of what the study knows of a trial: it failed before it had one, or its process ended first."""
+        assert self.client is not None
+        place = self.place(trial.number, trial.params)
+        made = self.client.create_run(self.experiment, tags={**place.tags, "mlflow.runName": place.name})
+        store.log_params(self.client, made.info.run_id, place.params)
+        name = store.key_of(self.said["search.objective"])
+        for step, value in trial.intermediate_values.items():
+            self.client.log_metric(made.info.run_id, name, value, step=step)
+        if trial.value is not None and trial.state == TrialState.COMPLETE:
+            self.client.log_metric(made.info.run_id, f"final/{name}", trial.value)
+        return made
 
     def _found(self) -> None:
         """The best trial, and the study's files."""
