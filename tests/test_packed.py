@@ -100,6 +100,19 @@ def test_the_same_line_again_prints_the_result_and_another_engine_is_refused(pac
     assert not (study / "packs").exists()
 
 
+def test_what_a_search_killed_at_its_very_end_leaves_goes_with_the_same_line(packed: Done) -> None:
+    study = packed.folder / "studies/mlp"
+    kept = {path.name for path in (study / "trials").iterdir()}
+    beaten = next(str(number) for number in range(12) if str(number) not in kept)
+    (study / "trials" / beaten).mkdir()
+    (study / "packs").mkdir()
+    (study / "packs/dead-0.ckpt").write_bytes(b"")
+    again = run_train(packed.folder, *LINE, PACKED)
+    assert again.status == 0, again.err
+    assert {path.name for path in (study / "trials").iterdir()} == kept
+    assert not (study / "packs").exists()
+
+
 def test_what_is_kept_of_a_training_elsewhere_is_what_the_run_would_have_left(tmp_path: Path) -> None:
     ran = run_here(tmp_path / "ran", "epochs=3", "data.fraction=0.2", "model.net.hidden=[8]", lean=True)
     weights = torch.load(tmp_path / "ran/model.pt", weights_only=True)

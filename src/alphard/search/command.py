@@ -44,15 +44,16 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
 
 def _search(this: Plan, overrides: Sequence[str], runs: Tracked) -> None:
     study = None
+    workers_of, shown_by = _engine(this.settings.engine)
     if (this.folder / results.ABOUT).exists():
         _must_be_there(this)
         study = _open(this)
         runs.open(study)  # at once: one that was killed has not told it yet, and this one may be interrupted
         if not study.left():
+            workers_of.tidy(study, this.folder)
             study.close()
             return
     setup = Setup(this.configs, this.space, this.settings, this.folder)
-    workers_of, shown_by = _engine(this.settings.engine)
     with workers_of(setup, this.base, study.left() if study else this.settings.trials, runs) as workers:
         try:
             if study is None:

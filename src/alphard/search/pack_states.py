@@ -14,9 +14,9 @@ from alphard import checkpoint
 from alphard.checkpoint import State
 from alphard.errors import TrainingError
 from alphard.resume import SHARE
+from alphard.search.pack_worker import ENDING, STATES
 from alphard.storage import Folder
 
-FOLDER, ENDING = "packs", ".ckpt"
 VERSION = str(torch.__version__)
 
 
@@ -37,7 +37,7 @@ class States:
     """
 
     def __init__(self, folder: Path, name: str, seconds: float | None) -> None:
-        self.folder, self.name, self.seconds = Folder(str(folder / FOLDER), "output_dir"), f"{name}{ENDING}", seconds
+        self.folder, self.name, self.seconds = Folder(str(folder / STATES), "output_dir"), f"{name}{ENDING}", seconds
         self.due = math.inf if seconds is None else time.monotonic() + seconds
         self.there = False
 

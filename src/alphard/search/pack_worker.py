@@ -15,6 +15,7 @@ from alphard.search.worker import Done, Job, Probe, Setup, begun, freeze, said, 
 if TYPE_CHECKING:
     from alphard.search.pool import Turn
 
+STATES, ENDING = "packs", ".ckpt"  # the folder of what packs go on from, a file a worker
 SCOUTS = 2  # trials that are taken before their kinds are known, and for those that pack with nothing
 
 

@@ -1,17 +1,17 @@
 """Trials in packs: as the local engine, with workers that each train hundreds of trials as stacked models."""
 
-import contextlib
 import math
-import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
 
 from alphard.errors import TrainingError
 from alphard.search import local
+from alphard.search.pack_folders import PackFolders
 from alphard.search.pack_view import PackView
 from alphard.search.pack_worker import SCOUTS, Back, Epoch, Kept, Room, Said, Take, Unused, Verdict
 from alphard.search.settings import LEARNING, PENDING
@@ -21,7 +21,6 @@ from alphard.search.worker import Done, Job, Ready
 DEATHS = 3  # of a worker before a trial of its own has reported: then that trial has failed
 AT_ONCE = 64  # trials that a worker is given: it makes them ready while others are given theirs
 IN_A_ROW = 8  # deaths of workers without a trial that ends
-FOLDER = "packs"
 End = tuple[Trial, TrialState, float | None, dict[str, Any]]
 
 
@@ -55,7 +54,8 @@ class Packs(local.Workers):
         study.recover()  # what an earlier search left comes first
         self.study, self.view, self.closed, self.deaths = study, view, False, 0
         self.most: int | None = None
-        self.stale = self._stale()
+        self.folders = PackFolders(study, self.setup.folder)
+        self.folders.find_stale()
         self.sides = [self._side(number) for number in range(len(self.workers))]
         try:
             while self._busy_packs(may_begin()):
@@ -74,7 +74,12 @@ class Packs(local.Workers):
                     for trial in side.trials.values():
                         study.give_back(trial, trial.deaths)
             if not study.left():
-                shutil.rmtree(self.setup.folder / FOLDER, ignore_errors=True)
+                self.folders.end()
+
+    @staticmethod
+    def tidy(study: Study, folder: Path) -> None:
+        """After a search that was killed at its very end."""
+        PackFolders(study, folder).end()
 
     def _side(self, number: int) -> Side:
         side = Side(f"{self.study.owner.name}-{number}")
@@ -92,7 +97,7 @@ class Packs(local.Workers):
             self.closed = True
             for worker in self.workers:
                 worker.send(Back())
-        self._remove_stale()
+        self.folders.remove_stale([side.name for side in self.sides if side.trials])
         if any(side.trials or side.waits for side in self.sides):
             return True
         # Other processes may still train; what they leave, if they die, is ours to do.
@@ -143,7 +148,7 @@ class Packs(local.Workers):
             self._told(side, side.ends)
             side.ends, side.waits = [], False
             if said.folders:
-                self._keep_the_best()
+                self.folders.remove_beaten()
         else:
             assert isinstance(said, Epoch), "a worker says nothing else"
             self._epoch(number, said)
@@ -157,7 +162,8 @@ class Packs(local.Workers):
             stop = self.study.report_many([(side.trials[each], step, value) for each, step, value in said.reports])
             ends = [_end(side.trials[each], done, each in stop) for each, done in said.ended.items()]
             ends += [_stopped(side.trials[each], said.spent[each]) for each in stop - set(said.ended) if said.pack]
-            keep = self._among_the_best(ends)
+            waiting = [end for other in self.sides for end in other.ends]
+            keep = self.folders.among_the_best(_complete(ends), _complete(waiting))
             if not keep:
                 self._told(side, ends)
         if keep:
@@ -177,32 +183,6 @@ class Packs(local.Workers):
         if ends:
             self.deaths = 0
             self.view.all_ended(ends)
-
-    def _among_the_best(self, ends: Collection[End]) -> set[int]:
-        """Which of these trials belong to the best that have folders, together with those that are told."""
-        study = self.study
-        new = {trial.number: value for trial, state, value, _ in ends if state == TrialState.COMPLETE}
-        if not new:
-            return set()
-        known = {study.number(trial): trial.value for trial in study.trials(TrialState.COMPLETE)}
-        for side in self.sides:
-            known |= {trial.number: value for trial, state, value, _ in side.ends if state == TrialState.COMPLETE}
-        return set(self._ranked(known | new)[: study.settings.pack.keep]) & set(new)
-
-    def _ranked(self, values: Mapping[int, float | None]) -> list[int]:
-        """The numbers of trials with a value, the best first."""
-        found = [self.study.rank(value, number) for number, value in values.items() if value is not None]
-        return [number for _, number in sorted(found)]
-
-    def _keep_the_best(self) -> None:
-        """Remove the folders of trials that are no more among the best."""
-        study = self.study
-        known = {study.number(trial): trial.value for trial in study.trials(TrialState.COMPLETE)}
-        beaten = set(self._ranked(known)[study.settings.pack.keep :])
-        beaten |= {study.number(trial) for trial in study.trials(TrialState.PRUNED)}
-        for path in (self.setup.folder / "trials").glob("*"):
-            if path.name.isdigit() and int(path.name) in beaten:
-                shutil.rmtree(path, ignore_errors=True)
 
     def _lost(self, number: int) -> None:
         """A worker without a last word: its trials wait again, to be taken by a new one."""
@@ -229,22 +209,9 @@ class Packs(local.Workers):
         self.workers[number] = self._worker(number)
         self.sides[number] = self._side(number)
 
-    def _stale(self) -> set[str]:
-        """The files of packs whose search is over."""
-        owners = self.study.study.user_attrs
-        names = {path.name for path in (self.setup.folder / FOLDER).glob("*.ckpt")}
-        named = {name: name.partition("-")[0] for name in names}
-        return {n for n, owner in named.items() if not self.study.owner.lives(owner, owners.get(f"owner {owner}"))}
 
-    def _remove_stale(self) -> None:
-        """They go when those that train have saved what they found in them."""
-        folder = self.setup.folder / FOLDER
-        having = [side.name for side in self.sides if side.trials]
-        if self.stale and having and all((folder / f"{name}.ckpt").exists() for name in having):
-            for name in self.stale:
-                with contextlib.suppress(OSError):
-                    (folder / name).unlink()
-            self.stale = set()
+def _complete(ends: Iterable[End]) -> dict[int, float | None]:
+    return {trial.number: value for trial, state, value, _ in ends if state == TrialState.COMPLETE}
 
 
 def _end(trial: Trial, done: Done, stopped: bool) -> End:
