@@ -31,8 +31,9 @@ from alphard.build import data_of
 from alphard.compose import compose, must_be_sound
 from alphard.data import Splits, Table, TableData
 from alphard.packs import memory
-from alphard.packs.member import Member, member_of
+from alphard.packs.member import Member
 from alphard.packs.pack import Pack
+from alphard.packs.packable import member_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")

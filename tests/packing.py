@@ -8,8 +8,9 @@ import torch
 
 from alphard.build import data_of
 from alphard.data import TableData
-from alphard.packs.member import Member, member_of
+from alphard.packs.member import Member
 from alphard.packs.pack import Left, Pack
+from alphard.packs.packable import member_of
 from tests.in_process import config_of, run_here
 from tests.passengers import passengers
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from alphard.packs.member import Unpackable
+from alphard.packs.kind import Unpackable
 from alphard.search import grammar
 from alphard.search.configs import Configs
 from alphard.search.pack_worker import Back, Epoch, Packing, Room, Take, Unused

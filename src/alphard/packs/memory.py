@@ -114,7 +114,7 @@ def _filled(member: Member, data: TableData, device: torch.device, k: int) -> Pa
     pack.stack.make_room(k + 1)
     for table in pack.stack.tables.values():
         table[1:k] = table[0]
-    pack.members, pack.steps = [member] * k, [0] * k
+    pack.members = [copy.copy(member) for _ in range(k)]
     return pack
 
 

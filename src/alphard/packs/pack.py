@@ -60,7 +60,6 @@ class Pack:
         )
         self.counts = torch.bincount(self.held_out[1], minlength=len(splits.classes))  # (C,)
         self.members: list[Member] = []  # by row
-        self.steps: list[int] = []  # that each has behind it, likewise
         self.stack: Stack | None = None
         self.failed: dict[int, str] = {}
         self.done: set[int] = set()
@@ -79,9 +78,11 @@ class Pack:
         if member.best and member.best.restore:
             self._keep_best_too()
         self.members.append(member)
-        self.steps.append(0)
         if state is not None:
-            self._put_back(row, member, state)
+            member.go_on(state["member"])
+            for name, table in state["tables"].items():
+                if name in self.stack.tables:
+                    self.stack.tables[name][row] = table.to(self.device)
 
     def epoch(self) -> dict[int, float]:
         """Train all members for an epoch and validate them; the objective by number, of those that did not diverge."""
@@ -125,9 +126,8 @@ class Pack:
             last = len(self.members) - 1
             if row != last:
                 self.stack.move(last, row)
-                self.members[row], self.steps[row] = self.members[last], self.steps[last]
+                self.members[row] = self.members[last]
             self.members.pop()
-            self.steps.pop()
         return left
 
     def states(self) -> dict[int, State]:
@@ -137,30 +137,10 @@ class Pack:
         return {
             member.number: {
                 "tables": {name: table[row].to("cpu", copy=True) for name, table in own.items()},
-                "steps": self.steps[row],
-                "group": {n: v for n, v in member.optimizer.param_groups[0].items() if n != "params"},
-                "scheduler": member.scheduler.state_dict() if member.scheduler else None,
-                "stopping": member.stopping.state() if member.stopping else None,
-                "best": member.best.state() if member.best else None,
-                "history": [dict(row) for row in member.history],
+                "member": member.state(),
             }
             for row, member in enumerate(self.members)
         }
-
-    def _put_back(self, row: int, member: Member, state: State) -> None:
-        assert self.stack is not None
-        for name, table in state["tables"].items():
-            if name in self.stack.tables:
-                self.stack.tables[name][row] = table.to(self.device)
-        self.steps[row] = state["steps"]
-        member.optimizer.param_groups[0].update(state["group"])
-        if member.scheduler is not None:
-            member.scheduler.load_state_dict(state["scheduler"])
-        if member.stopping:
-            member.stopping.go_on(state["stopping"])
-        if member.best:
-            member.best.go_on(state["best"])
-        member.history[:] = [dict(row) for row in state["history"]]
 
     @torch.no_grad()
     def train(self, most: int | None = None) -> Tensor:
@@ -186,7 +166,8 @@ class Pack:
             back(gradient(log, goals))
             self.rule.step(weights, gradients, states, by[step], spare)
             total += cross_entropy(log, goals) * nets.rows
-        self.steps = [taken + len(loaders[0]) for taken in self.steps]
+        for member in self.members:
+            member.steps += len(loaders[0])
         return total / len(self.rows[1])
 
     @torch.no_grad()
@@ -221,7 +202,7 @@ class Pack:
     def _columns(self, steps: int, like: Tensor) -> list[Columns]:
         groups = [m.optimizer.param_groups[0] for m in self.members]
         idle = dict(groups[0]) | {"lr": 0.0, "weight_decay": 0.0}
-        return self.rule.columns([*groups, idle], [*self.steps, 0], steps, like)
+        return self.rule.columns([*groups, idle], [*(m.steps for m in self.members), 0], steps, like)
 
     def _of_loss(self, k: int) -> tuple[Tensor | None, Tensor | None]:
         made = {"dtype": self.dtype, "device": self.device}

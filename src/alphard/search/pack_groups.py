@@ -12,8 +12,10 @@ from alphard import build
 from alphard.construct import snapshot
 from alphard.data import TableData, kept
 from alphard.packs import memory
-from alphard.packs.member import Member, Unpackable, member_of
+from alphard.packs.kind import Unpackable
+from alphard.packs.member import Member
 from alphard.packs.pack import Pack
+from alphard.packs.packable import member_of
 from alphard.search.device_memory import device_of, free
 from alphard.search.pack_states import Saved
 from alphard.search.settings import LEARNING, PENDING

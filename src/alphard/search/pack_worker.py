@@ -166,7 +166,7 @@ class Packing:
 
     def _begin(self, job: Job, begun: set[int]) -> Done | None:
         """Let a trial wait for its place; returns how it ended where it cannot even begin."""
-        from alphard.packs.member import Unpackable
+        from alphard.packs.kind import Unpackable
 
         self.jobs[job.number] = job
         try:

@@ -14,8 +14,9 @@ from alphard.artifacts import LOG
 from alphard.elsewhere import keep, tell
 from alphard.loggers import End
 from alphard.packs import memory
-from alphard.packs.member import Member, member_of
+from alphard.packs.member import Member
 from alphard.packs.pack import Left, Pack
+from alphard.packs.packable import member_of
 from alphard.search.pack_groups import FEWEST, Entry, Groups, Kind
 from alphard.search.pack_states import Saved, States
 from alphard.search.worker import Done, Job, Setup, said

@@ -10,8 +10,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from torch import nn
 
 from alphard.packs import memory
-from alphard.packs.kind import must_stack, structure
-from alphard.packs.member import Unpackable
+from alphard.packs.kind import Unpackable, must_stack, structure
 from alphard.packs.stopping import Stopping
 from tests.packing import CPU, SMALL, member, table
 
@@ -112,7 +111,7 @@ def test_values_stack_and_shapes_do_not() -> None:
         ("+trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val"),
         ("trainer.precision=bf16-mixed", "trainer.precision"),
         ("trainer.devices=2", "trainer.devices"),
-        ("logger=csv", "logger.csv"),
+        ("logger=tensorboard +logger.tensorboard.log_graph=true", "logger.tensorboard.log_graph"),
         ("+optimizer.amsgrad=true", "optimizer.amsgrad"),
         ("optimizer._target_=torch.optim.NAdam ~optimizer.fused", "optimizer"),
         ("+callbacks.own={_target_:pytorch_lightning.callbacks.GradientAccumulationScheduler,scheduling:{0:2}}", "callbacks.own"),
