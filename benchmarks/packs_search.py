@@ -1,6 +1,6 @@
 """A whole search in packs against the local engine, 2 workers each: trials a minute, and what is no training.
 
-    python benchmarks/packs_search.py            about 9 minutes; or some of `speed whole pending`
+    python benchmarks/packs_search.py            about 12 minutes; or some of `speed whole pending`
 
 Speed: 1,024 trials in packs and 128 on the local engine (digits, 10 epochs, batch 64, net 64-32, adamw), from the
 first trial's beginning to the last one's end: start and end of the processes, with what they import, are left out.
@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search import CHOICES, SPACE, TRAIN, table
 
 from alphard.search.results import load
-from alphard.search.settings import Settings
+from alphard.search.settings import SHARE, Settings
 from alphard.search.study import Study
 
 WORKERS = 2
@@ -32,9 +32,15 @@ LINE = ["search=mlp", f"search.parallel={WORKERS}", "search.algorithm=random", "
 LINE += ["search.initial=[]", "epochs=10", "threads=1", "model.net.hidden=[64,32]", "optimizer=adamw", "patience=10"]
 TRIALS = {"packed": 1024, "local": 128}
 WHOLE, EQUAL = 64, 0.95  # trials; what falls back is the local engine itself, but for noise
-SEEDS = 30
+SEEDS = 90
 # Of so many trials, so many pending: more at a time, and more in the time that this saves.
-CASES = ((CHOICES, 1), (CHOICES, 8), (CHOICES, 16), (CHOICES, 32), (2 * CHOICES, 16), (2 * CHOICES, 32))
+CASES = (
+    (CHOICES, 1),
+    (CHOICES, CHOICES // SHARE),
+    (CHOICES, 32),
+    (2 * CHOICES, 2 * CHOICES // SHARE),
+    (2 * CHOICES, 32),
+)
 
 
 def speed() -> bool:
@@ -81,7 +87,7 @@ def _searched(engine: str, trials: int, *line: str) -> tuple[float, float, list[
 
 
 def pending() -> bool:
-    """tpe's best on the table, by how many suggestions are pending at a time, over 30 seeds."""
+    """tpe's best on the table, by how many suggestions are pending at a time, over 90 seeds."""
     value = table()
     for algorithm, trials, size in [*(("tpe", *case) for case in CASES), ("random", CHOICES, 1)]:
         found = [_best(algorithm, trials, size, seed, value) for seed in range(SEEDS)]

@@ -65,7 +65,7 @@ class MLflow(MLFlowLogger):
         self.artifact_location = artifact_location
         self.prefix = f"{prefix}{self.LOGGER_JOIN_CHAR}" if prefix else ""
         self.waiting: list[Metric] = []
-        self.due = 0.0
+        self.due = time.monotonic() + EVERY
 
     def open(self, at: str) -> None:
         """Begin the run.  An earlier attempt at the same trial is marked as killed.

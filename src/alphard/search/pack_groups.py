@@ -18,7 +18,6 @@ from alphard.packs.pack import Pack
 from alphard.packs.packable import member_of
 from alphard.search.device_memory import device_of, free
 from alphard.search.pack_states import Saved
-from alphard.search.settings import LEARNING, PENDING
 from alphard.search.space import Categorical, Continuous, Dimension
 from alphard.search.worker import Job, Setup
 
@@ -78,7 +77,7 @@ class Groups:
         self.kinds: dict[str, Kind] = {}
         self.tables: dict[str, TableData] = {}
         self.refused: dict[str, Unpackable] = {}
-        self.most = self.settings.pack.size or (PENDING if self.settings.algorithm in LEARNING else None)
+        self.most = self.settings.pack.size or self.settings.pending
         self.budget = 0
         self.told = False
 

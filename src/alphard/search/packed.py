@@ -14,7 +14,6 @@ from alphard.search import local
 from alphard.search.pack_folders import PackFolders
 from alphard.search.pack_view import PackView
 from alphard.search.pack_worker import SCOUTS, Back, Epoch, Kept, Room, Said, Take, Unused, Verdict
-from alphard.search.settings import LEARNING, PENDING
 from alphard.search.study import Study, Trial
 from alphard.search.worker import Done, Job, Ready
 
@@ -108,8 +107,7 @@ class Packs(local.Workers):
         """Let a worker have trials for its free places; one that has asked is answered, though there may be none."""
         side = self.sides[number]
         wanted = 0 if self.closed else places - len(side.trials)
-        if self.study.settings.algorithm in LEARNING:
-            pending = self.study.settings.pack.size or PENDING
+        if (pending := self.study.settings.pending) is not None:
             wanted = min(wanted, pending - sum(len(each.trials) for each in self.sides))
         if wanted > 0:  # two workers with half of them are faster than one with all
             left = len(self.study.trials(TrialState.WAITING)) + sum(len(each.trials) for each in self.sides)

@@ -9,9 +9,10 @@ from annotated_types import Ge
 from alphard import schema
 from alphard.types import Count, Positive, Seed, Whole
 
-# Suggestions that tpe, gp and cmaes make before the first of them is known: more cost quality, fewer cost speed.  With
-# 32, tpe keeps three fifths of what it gains on chance in 40 trials (medians); 80 so are better than 40 one at a time.
-PENDING = 32
+# Suggestions that tpe, gp and cmaes make at most before the first of them is known, and one in SHARE of a search's
+# trials: more cost quality, fewer cost speed.  Of 40 trials, tpe loses a quarter of what it gains on chance with 10
+# pending, and more than half with 32 (benchmarks/packs_search.py pending).
+PENDING, SHARE = 32, 4
 LEARNING = ("tpe", "gp", "cmaes")
 
 
@@ -34,7 +35,7 @@ class Pack:
     """How trials train as one stacked model, with engine=packed.
 
     size:   trials of a pack at most, and with an algorithm that learns, trials under way at a time, of all packs; None
-        is what fits, as long as more make a trial cheaper, and PENDING with an algorithm that learns.
+        is what fits, as long as more make a trial cheaper, and with an algorithm that learns as Settings.pending says.
     memory: GiB for the packs of all workers that share a device; None is half of what is free.
     keep:   so many of the best trials have a folder of their own.
     """
@@ -75,6 +76,13 @@ class Settings:
     time_budget: Positive | None = None
     storage: str | None = None
     folder: str | None = None
+
+    @property
+    def pending(self) -> int | None:
+        """Trials under way at a time with engine=packed; None where no suggestion depends on the others."""
+        if self.algorithm not in LEARNING:
+            return None
+        return self.pack.size or max(2, min(PENDING, self.trials // SHARE))
 
 
 def read(node: Mapping[str, Any]) -> Settings:
