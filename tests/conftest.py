@@ -14,8 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # data that a user has not; what needs it is made otherwise where it is missing
 
-# Before torch is imported: two test processes share two cores.
+# Before torch is imported: test processes share cores, and threads that wait for others by looping take them away.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 # train.py, or alphard, in a fork of a process that has imported what they need: the same file, run as __main__ in an
 # environment, folder and output of its own, without four seconds of imports.  `make test-all` runs it cold.
