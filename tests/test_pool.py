@@ -138,7 +138,6 @@ def test_a_state_of_other_values_or_torn_is_not_gone_on_from(tmp_path: Path) -> 
     ("more", "chosen", "path", "said"),
     [
         (["+trainer.gradient_clip_val=1.0"], {}, "trainer.gradient_clip_val", "alone"),
-        (["logger=csv"], {}, "logger", "loggers"),
         (["model.net.hidden=choice([3],[4],[5],[6],[7],[8])", "search.trials=11"], {"model__net__hidden": "[3]"}, "model.net.hidden", "a shape of its own"),
         (["search.pack.memory=1e-6"], {}, "search.pack.memory", "no two fit"),
     ],
