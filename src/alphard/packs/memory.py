@@ -64,6 +64,7 @@ def _used(member: Member, data: TableData, device: torch.device, k: int) -> int:
     pack = _filled(member, data, device, k)
     assert pack.stack is not None
     if device.type == "cuda":
+        pack.train(1)  # its libraries keep memory of their own from their first product on
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         pack.train(1)
@@ -120,7 +121,7 @@ def _filled(member: Member, data: TableData, device: torch.device, k: int) -> Pa
 
 def _share(member: Member, data: TableData, device: torch.device, k: int) -> float:
     """Seconds of some steps, for each of k trials."""
-    return _fastest(_alone(member, data, device) if k == 1 else _filled(member, data, device, k).train) / k
+    return _fastest(_alone(member, data, device) if k == 1 else _filled(member, data, device, k).train, device) / k
 
 
 def _alone(member: Member, data: TableData, device: torch.device) -> Callable[[int], Any]:
@@ -140,16 +141,21 @@ def _alone(member: Member, data: TableData, device: torch.device) -> Callable[[i
     return steps
 
 
-def _fastest(train: Callable[[int], Any]) -> float:
+def _fastest(train: Callable[[int], Any], device: torch.device) -> float:
     """Seconds of STEPS, once it is warm."""
     train(1)
+    _wait(device)
     # Of one thread its own time, for others may be on its core meanwhile.
-    clock = time.perf_counter if torch.cuda.is_available() or torch.get_num_threads() > 1 else time.thread_time
+    clock = time.perf_counter if device.type == "cuda" or torch.get_num_threads() > 1 else time.thread_time
     taken: list[float] = []
     while len(taken) < TIMES and sum(taken) < ENOUGH:
         began = clock()
         train(STEPS)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        _wait(device)
         taken.append(clock() - began)
     return min(taken)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -12,7 +12,7 @@ Group = tuple[int, int, int]  # (seed, order, epoch), of members that share the 
 
 
 def noise_of(
-    members: Sequence[Member], names: Sequence[str], groups: Sequence[Group], place: Sequence[int], like: Tensor
+    members: Sequence[Member], names: Sequence[str], groups: Sequence[Group], place: Tensor, like: Tensor
 ) -> Callable[[int], dict[str, Tensor]]:
     """An epoch's noise: from a step's B to the buffers of all dropouts.
 
@@ -42,11 +42,14 @@ def noise_of(
     return of_step
 
 
-def spread(each: Sequence[Tensor], place: Sequence[int]) -> Tensor:
-    """(K, …), from one tensor a group and each row's group; no copy where all share one."""
+def spread(each: Sequence[Tensor], place: Tensor) -> Tensor:
+    """(K, …), from one tensor a group and each row's group; no copy where all share one.
+
+    place: on their device, for a list's way to a GPU would make the host wait for it, at every step.
+    """
     if all(tensor is each[0] for tensor in each):
         return each[0].expand(len(place), *each[0].shape)
-    return torch.stack([*each])[[*place]]
+    return torch.stack([*each])[place]
 
 
 def _p(member: Member, name: str) -> float:

@@ -59,6 +59,7 @@ class Pack:
             for t in (splits.train, splits.validation)
         )
         self.counts = torch.bincount(self.held_out[1], minlength=len(splits.classes))  # (C,)
+        self.there = self.counts.nonzero().flatten()  # the classes that are held out at all
         self.members: list[Member] = []  # by row
         self.stack: Stack | None = None
         self.failed: dict[int, str] = {}
@@ -133,10 +134,11 @@ class Pack:
     def states(self) -> dict[int, State]:
         """What each member needs to go on, by number."""
         assert self.stack is not None
-        own = {name: table for name, table in self.stack.tables.items() if name not in ("gradient", "spare")}
+        tables = {name: table for name, table in self.stack.tables.items() if name not in ("gradient", "spare")}
+        own = {name: table[: len(self.members)].to("cpu") for name, table in tables.items()}
         return {
             member.number: {
-                "tables": {name: table[row].to("cpu", copy=True) for name, table in own.items()},
+                "tables": {name: table[row].clone() for name, table in own.items()},
                 "member": member.state(),
             }
             for row, member in enumerate(self.members)
@@ -185,19 +187,18 @@ class Pack:
             loss += cross_entropy(z.log_softmax(1), self._targets(labels)) * len(labels)
             hits = (z.argmax(1)[:, : len(labels)] == labels).to(X.dtype)  # (K, B)
             right.index_add_(1, labels, hits)  # whole numbers, in whatever order
-        there = self.counts > 0
-        recall = right[:, there] / self.counts[there]
+        recall = right[:, self.there] / self.counts[self.there]
         return loss / len(y), right.sum(1) / len(y), recall.mean(1)
 
     def _targets(self, y: Tensor) -> Tensor:
         return targets(y, len(self.counts), whole(len(y)), self.rows[0])
 
-    def _groups(self) -> tuple[list[Group], list[int]]:
+    def _groups(self) -> tuple[list[Group], Tensor]:
         """The groups of members, and which of them each row is in."""
         keys = [(m.seed, m.order, len(m.history)) for m in self.members]
         groups = list(dict.fromkeys(keys))
         index = {key: i for i, key in enumerate(groups)}
-        return groups, [*(index[key] for key in keys), 0]
+        return groups, torch.tensor([*(index[key] for key in keys), 0], device=self.device)
 
     def _columns(self, steps: int, like: Tensor) -> list[Columns]:
         groups = [m.optimizer.param_groups[0] for m in self.members]
@@ -220,9 +221,10 @@ class Pack:
     def _keep_best(self, rows: list[int]) -> None:
         if rows:
             assert self.stack is not None
+            at = torch.tensor(rows, device=self.device)
             for name, table in self.stack.tables.items():
                 if name.startswith("best "):
-                    table[rows] = self.stack.tables[name.removeprefix("best ")][rows]
+                    table[at] = self.stack.tables[name.removeprefix("best ")][at]
 
     def _left(self, row: int) -> Left:
         assert self.stack is not None

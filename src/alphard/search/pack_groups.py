@@ -90,14 +90,18 @@ class Groups:
         key, data = self._data(config)
         member = member_of(job.number, config, data)
         key = f"{key}\n{member.kind}"
-        if key in self.refused:
-            raise self.refused[key]
-        if key not in self.kinds:
+        if key not in self.kinds and key not in self.refused:
             try:
                 self.kinds[key] = self._kind(member, data, device_of(config))
             except Unpackable as why:
                 self.refused[key] = why
-                raise
+            except memory.OUT_OF_MEMORY as error:
+                if not memory.is_out_of_memory(error):
+                    raise
+                # Not raised here, for its context's frames hold the tensors that were too many.
+                self.refused[key] = Unpackable("a few trials together are out of memory already", "batch_size")
+        if key in self.refused:
+            raise self.refused[key]
         kind = self.kinds[key]
         meant = json.dumps([job.chosen, kind.rows], sort_keys=True, default=str)
         return kind, Entry(job, member, meant, bool(config.get("logger")))
