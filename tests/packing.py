@@ -31,9 +31,15 @@ def member(*line: str, number: int = 0, data: TableData | None = None) -> Member
     return member_of(number, config, data or table(*line))
 
 
-def pack_of(members: Iterable[Member], data: TableData, most: int = 64, dtype: torch.dtype = torch.float32) -> Pack:
+def pack_of(
+    members: Iterable[Member],
+    data: TableData,
+    most: int = 64,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device = CPU,
+) -> Pack:
     """A pack of them all."""
-    pack = Pack(data, CPU, most, dtype)
+    pack = Pack(data, device, most, dtype)
     for each in members:
         pack.join(each)
     return pack
