@@ -14,8 +14,10 @@ from torch.optim import AdamW
 
 from alphard.data import TableData
 from alphard.packs import memory
-from alphard.packs.member import Member, Unpackable, member_of
+from alphard.packs.kind import Unpackable
+from alphard.packs.member import Member
 from alphard.packs.pack import Left
+from alphard.packs.packable import member_of
 from alphard.search import pack_groups
 from tests.in_process import config_of
 from tests.packing import CPU, SMALL, member, pack_of, same, table, trained
@@ -80,7 +82,7 @@ def test_trials_on_a_gpu_are_the_cpus_and_no_step_waits_for_it(name: str, data: 
         pack, left = pack_of(three(*which), data, device=GPU), dict[int, Left]()
         gpu.waits.clear()
         pack.epoch()
-        assert pack.steps[0] >= 3 or name == "whole"
+        assert pack.members[0].steps >= 3 or name == "whole"
         # An epoch is prepared by copies, and read in one go.
         assert [what for what in gpu.waits if what != "to"] == ["tolist"]
         states = pack.states()
@@ -119,6 +121,7 @@ def test_a_trials_memory_on_a_gpu_is_what_its_tensors_take(data: TableData) -> N
         assert nothing_held(gpu)
 
 
+@pytest.mark.more
 def test_out_of_the_gpus_memory_a_pack_goes_on_with_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pack_groups, "device_of", lambda _: GPU)
 

@@ -10,8 +10,8 @@ from alphard import schema
 from alphard.types import Count, Positive, Seed, Whole
 
 # Suggestions that tpe, gp and cmaes make at most before the first of them is known, and one in SHARE of a search's
-# trials: more cost quality, fewer cost speed.  Of 40 trials, tpe loses a quarter of what it gains on chance with 10
-# pending, and more than half with 32 (benchmarks/packs_search.py pending).
+# trials: more cost quality, fewer cost speed.  In 40 trials tpe loses a seventh of what it gains on chance with 10
+# pending, and two fifths with 32 (medians; benchmarks/packs_search.py pending).
 PENDING, SHARE = 32, 4
 LEARNING = ("tpe", "gp", "cmaes")
 
