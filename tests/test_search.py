@@ -9,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 import yaml
 
+from alphard.search.owner import Owner
 from alphard.search.results import table
+from alphard.search.storages import storage_of
 from tests.conftest import ROOT, Done, Train, environment, run_train
 
 SMALL = ("data.fraction=0.2", "threads=1", "search.parallel=1", "search.trials=3", "search.pruner.kind=none")
@@ -82,7 +85,12 @@ def test_said_again_it_shows_the_result_and_trains_nothing_and_with_more_trials_
     study = searched.folder / "studies/mlp"
     before = {path: path.stat().st_mtime_ns for path in study.glob("trials/*/*")}
     line = (*FAST, "optimizer=adamw", "score_test=true")
+    killed = Owner(study)  # once its last trial was told
+    known = optuna.load_study(study_name="mlp", storage=storage_of(study, None))
+    known.set_user_attr(f"owner {killed.name}", killed.word())
+    killed._file.close()
     again = run_train(searched.folder, *line)
+    assert not list(study.glob(".owner-*"))
     assert (again.status, again.out.splitlines()[-1]) == (0, searched.out.splitlines()[-1])
     assert {path: path.stat().st_mtime_ns for path in study.glob("trials/*/*")} == before
     more = run_train(searched.folder, *line, "search.trials=4")

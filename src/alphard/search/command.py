@@ -50,6 +50,7 @@ def _search(this: Plan, overrides: Sequence[str], runs: Tracked) -> None:
         study = _open(this)
         runs.open(study)  # at once: one that was killed has not told it yet, and this one may be interrupted
         if not study.left():
+            study.recover()  # one that was killed at its very end has left an owner's file, and folders
             workers_of.tidy(study, this.folder)
             study.close()
             return

@@ -38,6 +38,17 @@ class Owner:
             _path(self.folder, name).unlink(missing_ok=True)
         return False
 
+    def bury(self, words: Mapping[str, Any]) -> None:
+        """Remove the files of this machine's dead owners, who left no trial by which `lives` would come to them.
+
+        words: each owner's last one, by `owner NAME`.  One without a word may only be beginning.
+        """
+        for path in self.folder.glob(".owner-*"):
+            name = path.name.removeprefix(".owner-")
+            word = words.get(f"owner {name}")
+            if word is not None and word["host"] == socket.gethostname():
+                self.lives(name, word)
+
     def close(self) -> None:
         """From here on, others take what this process left."""
         with contextlib.suppress(FileNotFoundError):

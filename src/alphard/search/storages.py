@@ -10,7 +10,7 @@ import optuna
 
 from alphard.documents import judged
 from alphard.errors import UserError, masked
-from alphard.search.journal import Journal
+from alphard.search.journal import PATIENCE, Journal
 
 JOURNAL = "journal.log"
 TABLES = 20  # more than Optuna makes in a database
@@ -77,12 +77,14 @@ def _with_tables(url: str) -> optuna.storages.RDBStorage:
     """Of several that begin at once and make the same tables, each finds those that it was too late for."""
     from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
+    # SQLite locks the whole file, and would wait 5 s for another process; a URL may say otherwise, ?timeout=90.
+    patient = {"connect_args": {"timeout": PATIENCE}} if url.startswith("sqlite") and "timeout=" not in url else {}
     for _ in range(TABLES):
         try:
-            return optuna.storages.RDBStorage(url)
+            return optuna.storages.RDBStorage(url, engine_kwargs=patient)
         except (IntegrityError, ProgrammingError):
             continue
         except OperationalError as error:
             if "already exists" not in str(error):  # as SQLite says it
                 raise
-    return optuna.storages.RDBStorage(url)
+    return optuna.storages.RDBStorage(url, engine_kwargs=patient)

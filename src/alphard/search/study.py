@@ -69,7 +69,8 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         self.owner = Owner(folder)
         try:
-            with self.alone():
+            # In bulk, or thousands of trials would wait for the disk one by one, and other terminals for all of them.
+            with self.alone(), self.bulk():
                 self.study = queue.opened(folder, self.storage, settings, fingerprint, epochs, warm)
                 self.warm = int(self.study.user_attrs.get("warm", 0))
                 self.renew()
@@ -219,7 +220,7 @@ class Study:
             self.study.set_user_attr(f"owner {self.owner.name}", word)
 
     def recover(self) -> int:
-        """Let the trials of dead owners wait again; returns how many."""
+        """Let the trials of dead owners wait again, and remove what else such owners left here; returns how many."""
         count = 0
         with self.alone():
             owners = self.study.user_attrs
@@ -229,6 +230,7 @@ class Study:
                     continue
                 self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
                 count += 1
+            self.owner.bury(owners)
         return count
 
     def close(self) -> None:
