@@ -24,6 +24,8 @@ COLD = os.environ.get("ALPHARD_TEST_COLD") == "1"
 WARM = multiprocessing.get_context("forkserver")
 WARM.set_forkserver_preload(["tests.warm"])
 
+LONGEST = 600.0  # seconds of one command, on a machine that does much besides
+
 
 @dataclass
 class Done:
@@ -59,7 +61,7 @@ def _ran(script: Path, folder: Path, arguments: tuple[str, ...], cold: bool, mor
     if cold:
         command = [sys.executable, str(script), *arguments]
         done = subprocess.run(
-            command, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=240, check=False
+            command, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=LONGEST, check=False
         )
         return Done(done.returncode, done.stdout, done.stderr, folder)
     from tests.warm import run_forked
@@ -68,7 +70,7 @@ def _ran(script: Path, folder: Path, arguments: tuple[str, ...], cold: bool, mor
         call = (str(script), arguments, str(folder), environment(**more), said)
         process = WARM.Process(target=run_forked, args=call)
         process.start()
-        process.join(240)
+        process.join(LONGEST)
         assert process.exitcode is not None, "the command hangs"
         out, err = (Path(said, name).read_text() for name in ("out", "err"))
         status = process.exitcode

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -61,8 +60,7 @@ def training(folder: Path, *arguments: str, **more: str) -> Iterator[Any]:
         try:
             yield process
         finally:
-            if process.is_alive():
-                os.kill(process.pid or 0, signal.SIGKILL)
+            process.kill()
             process.join(60)
             process.close()
 

@@ -14,7 +14,7 @@ from tests.chromium import LAPTOP, PHONE, Tab
 from tests.test_report import figures, hostile_run, hostile_study, many, results_of, run, study, written
 
 __all__ = ["run", "study"]
-pytestmark = [pytest.mark.more, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.more, pytest.mark.timeout(900)]
 
 POINTS = "document.querySelectorAll('#{name} .scatterlayer .points path').length"
 # A line that gaps part is one path, which begins anew after each.

@@ -64,7 +64,7 @@ def test_killed_twice_and_started_again_a_command_ends_as_if_it_never_was(tmp_pa
         before = checkpoints_in(out)
         with training(tmp_path, *line, "output_dir=out", ALWAYS) as process:
             assert wait_for(lambda last=before[-1:]: checkpoints_in(out)[-1:] > last, process)
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
     done = run_train(tmp_path, *line, "output_dir=out")
     assert done.status == 0, done.err
     assert left_by(out) == left_by(tmp_path / "whole")

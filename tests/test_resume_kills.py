@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import signal
 from functools import cache, partial
 from pathlib import Path
 
@@ -59,8 +58,7 @@ def test_thirty_runs_killed_at_random_moments_end_as_those_that_were_not(tmp_pat
                     process.join(chance.uniform(0, (1.0, 0.3, 0.2)[run % 3] * took[number]))
                 if run % 3 == 1:
                     wait_for(partial(is_written, out), process)
-                if process.is_alive():
-                    os.kill(process.pid, signal.SIGKILL)
+                process.kill()
             torn += is_written(out)
         done = run_train(tmp_path, *line)
         assert done.status == 0, done.err

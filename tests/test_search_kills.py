@@ -1,5 +1,6 @@
 """A search that is killed at any moment ends with exactly its trials, each with the values that it first had."""
 
+import contextlib
 import csv
 import json
 import os
@@ -91,11 +92,12 @@ def killed_again_and_again(
         if victims == workers[:1] and not may_die_alone():
             victims = [process.pid]
         for pid in victims:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # a worker whose parent is gone ends by itself
+                os.kill(pid, signal.SIGKILL)
         kills += 1
         if process.pid in victims:
             process.wait()
-            until = time.monotonic() + 5
+            until = time.monotonic() + 60  # its watch waits while torch is imported
             while not all(map(gone, workers)) and time.monotonic() < until:
                 time.sleep(0.01)
             assert all(map(gone, workers)), "a worker outlives its parent"
@@ -109,7 +111,7 @@ def test_killed_at_twenty_moments_it_ends_as_one_that_was_not(tmp_path: Path) ->
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
-    assert start(whole).wait(300) == 0, (whole / "out").read_text()
+    assert start(whole).wait(600) == 0, (whole / "out").read_text()
     spared = 0
 
     def another() -> bool:
@@ -120,7 +122,7 @@ def test_killed_at_twenty_moments_it_ends_as_one_that_was_not(tmp_path: Path) ->
         return spared > before
 
     process, kills = killed_again_and_again(killed, LINE, KILLS, 6 * EPOCHS, another)
-    status = process.wait(400)
+    status = process.wait(600)
     said = (killed / "out").read_text()
     assert status == 0, said
     assert kills == KILLS, f"the search ended after {kills} kills"
@@ -151,7 +153,7 @@ def test_a_trial_that_is_killed_goes_on_and_is_pruned_as_it_would_have_been(tmp_
                 process.wait()
                 kills += 1
                 process = start(folder, line)
-        assert process.wait(300) == 0, (folder / "out").read_text()
+        assert process.wait(600) == 0, (folder / "out").read_text()
     whole, killed = folders
     assert table_of(killed) == table_of(whole)
     assert {row["state"] for row in table_of(killed)} == {"complete", "pruned"}

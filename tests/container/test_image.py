@@ -149,7 +149,7 @@ def test_it_is_sealed(engine: Engine) -> None:
 
 def test_sigterm_leaves_the_best_weights_within_10_seconds(engine: Engine, out: Path) -> None:
     args = ("--epochs=1000000", "--patience=1000000", "--threads=2", "--output_dir=/out/run")
-    name = f"alphard-sigterm-{time.monotonic_ns()}"
+    name = f"sigterm-{time.monotonic_ns()}"
     began = engine("run", "--detach", f"--name={name}", "--network=none", mount(out), IMAGE, *args)
     assert began.returncode == 0, began.stderr
     try:

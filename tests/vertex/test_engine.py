@@ -41,8 +41,9 @@ if say.get("child"):
     child = os.fork()
     if not child:
         time.sleep(1000)
-    with open(os.path.join(folder, "child"), "w") as file:
+    with open(os.path.join(folder, "child.tmp"), "w") as file:
         file.write(str(child))
+    os.rename(file.name, file.name.removesuffix(".tmp"))
 if say.get("hangs") in ("yes", name, "trial" + os.environ.get("CLOUD_ML_TRIAL_ID", "")):
     print("hangs", flush=True)
     time.sleep(1000)
@@ -462,11 +463,11 @@ def test_a_job_cancelled_before_it_runs_starts_nothing(engine: Callable[..., Eng
 
 
 def test_a_timeout_ends_a_trial(engine: Callable[..., Engine]) -> None:
-    this = engine(job("hangs=yes", trials=1, scheduling={"timeout": "0.5s"}))
+    this = engine(job("hangs=yes", trials=1, scheduling={"timeout": "3s"}))
     this.run()
     assert this.trials[0]["infeasibleReason"] == "the trial ran longer than its timeout"
     assert gone(calls(this.played[0].folder)[0]["pid"])
-    this = engine(job("hangs=yes", trials=1), timeout=0.5)
+    this = engine(job("hangs=yes", trials=1), timeout=3)
     this.run()
     assert len(this.played[0].attempts) == 1
 

@@ -159,7 +159,7 @@ def test_killed_trial_goes_on_from_its_checkpoint_in_the_bucket(bucket: Bucket, 
             assert wait_for(lambda last=before: newest() > last, process)
             # The log is copied there once a second; what was said later a kill takes away.
             assert wait_for(lambda word=said: word in (model.read("training.log") or b""), process)
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
     assert "checkpoints" not in " ".join(model.names())
     (tmp_path / "output.metrics").unlink(missing_ok=True)  # the machine is another
     done = run_train(tmp_path, *data(bucket), *line, **told(bucket, tmp_path))

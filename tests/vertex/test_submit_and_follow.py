@@ -43,7 +43,7 @@ def stand_in(tmp_path: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def client(stand_in: Service) -> Iterator[Client]:
-    with Client("my-project", REGION, stand_in.address, pause=0.01, patience=20.0, timeout=1.0) as client:
+    with Client("my-project", REGION, stand_in.address, pause=0.01, patience=60.0, timeout=5.0) as client:
         yield client
 
 
