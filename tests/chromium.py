@@ -16,6 +16,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from tests.container.engine import debian
+
 LAPTOP, PHONE = (1440, 900), (390, 844)
 
 
@@ -25,9 +27,7 @@ def program() -> str:
         if found := shutil.which("chromium"):
             return found
         assert os.geteuid() == 0, "Chromium is not installed: install the Debian package chromium, or run as root"
-        for step in (["update"], ["install", "--yes", "--no-install-recommends", "chromium", "fonts-dejavu-core"]):
-            quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(["apt-get", "-qq", *step], env=quiet, check=True, capture_output=True)
+        debian("chromium", "fonts-dejavu-core")
     raise AssertionError("Debian's package chromium has no program chromium")
 
 

@@ -20,17 +20,12 @@ from alphard import build, cluster, ranks
 from alphard.errors import TrainingError, UserError
 from tests.conftest import ROOT, environment, run_train
 from tests.in_process import config_of, run_here
+from tests.ports import free_port
 
 DDP = ("trainer=ddp", "--trainer.accelerator=cpu", "--threads=1")
 # Without dropout the sum over all rows is the same, however many processes share them; 1000 rows divide evenly.
 EVEN = ("data=synthetic", "data.rows=1250", "model.net.dropout=0", "optimizer=sgd", "epochs=3", "learning_rate=0.02")
 ENDLESS = ("data=synthetic", "data.rows=3000", "epochs=100000", "patience=100000")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def spec(pools: dict[str, int], kind: str, index: int, port: int = 2222) -> str:

@@ -16,6 +16,7 @@ from alphard import completion
 from alphard.cli import main
 from alphard.subcommands import SUBCOMMANDS
 from tests.conftest import ROOT, environment
+from tests.container.engine import debian
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +110,7 @@ def test_bash_completes_a_line() -> None:
 @pytest.mark.more
 def test_zsh_completes_a_line() -> None:
     if not shutil.which("zsh"):
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "zsh"], check=True)
+        debian("zsh")
     ready = ['eval "$(alphard completion zsh)"\n', "alphard check data=breast\t", "epochs=five\n"]
     seen = typed(["zsh", "-f", "-i"], ready, "error: epochs: 'five'")
     assert "data=breast_cancer" in seen  # and no second problem was told

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ import psycopg
 import pytest
 
 from tests.conftest import ROOT, environment, run_alphard
+from tests.container.engine import debian
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.more, pytest.mark.timeout(900)]
 
@@ -64,9 +65,7 @@ def programs() -> Path:
         if found[-1].exists():
             return found[-1].parent
         assert os.geteuid() == 0, "PostgreSQL is not installed: install the Debian package postgresql, or run as root"
-        for step in (["update"], ["install", "--yes", "--no-install-recommends", "postgresql"]):
-            quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-            subprocess.run(["apt-get", "-qq", *step], env=quiet, check=True, capture_output=True)
+        debian("postgresql")
     raise AssertionError("Debian's package postgresql has no initdb")
 
 
@@ -74,9 +73,7 @@ def programs() -> Path:
 def server() -> Iterator[Server]:
     place, user = programs(), "nobody" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="alphard-postgresql-"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        made = Server(place, folder, free.getsockname()[1], user)
+    made = Server(place, folder, free_port(), user)
     try:
         (folder / "password").write_text(PLAIN)
         if user is not None:

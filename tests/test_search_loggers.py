@@ -5,7 +5,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, environment, run_alphard, run_train
+from tests.ports import free_port
 from tests.test_search_kills import children, gone
 
 # MLflow's client uses what SQLAlchemy will remove.
@@ -166,9 +166,7 @@ def test_a_trials_run_holds_its_parameters_its_epochs_its_value_and_its_artifact
 
 
 def test_mlflows_own_server_shows_it(searched: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", "sqlite:///mlflow.db", "--port", str(port)]
     with (searched / "server").open("w") as words:
         server = subprocess.Popen(

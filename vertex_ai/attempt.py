@@ -1,7 +1,9 @@
 """One start of a trial's replicas, in the environment that Vertex AI gives them, to the end of the last process."""
 
+import errno
 import json
 import queue
+import random
 import signal
 import socket
 import threading
@@ -15,6 +17,7 @@ from typing import Any
 from vertex_ai.places import Place, Running
 from vertex_ai.played import CANCELLED, TIMEOUT, Attempt, Played
 
+PORTS = range(10_000, 32_768)  # a replica listens seconds later: until then nobody should be given its port
 LAST = 30.0  # seconds that the other replicas have when the first is done
 NOT_FOUND = 127  # a shell's status for a command that cannot be started
 
@@ -147,8 +150,16 @@ def _of_trial(played: Played, base: str | None) -> dict[str, str]:
 
 
 def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Ports of 127.0.0.1 that nobody has, from outside those that systems give to whoever connects."""
+    chance, found = random.SystemRandom(), set[int]()  # a seed would be another process's, too
+    while len(found) < count:
+        port = chance.choice(PORTS)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                found.add(port)
+    return [*found]

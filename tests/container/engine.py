@@ -168,11 +168,21 @@ def _install() -> None:
     if not missing:
         return
     print(f"installing {' '.join(missing)} from Debian's packages", file=sys.stderr)
+    debian(*missing)
+
+
+def debian(*packages: str) -> None:
+    """Install Debian's packages, as root; EngineError with apt's last words.  Tests that need other programs call it.
+
+    One process at a time: apt waits for no other at all steps, and test workers come at once.
+    """
+    command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600"]
     env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for step in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
-        done = subprocess.run(["apt-get", "-qq", *step], env=env, check=False, capture_output=True, text=True)
-        if done.returncode:
-            raise EngineError(f"apt-get {step[0]} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    with _locked("packages"):
+        for step in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+            done = subprocess.run([*command, *step], env=env, check=False, capture_output=True, text=True)
+            if done.returncode:
+                raise EngineError(f"apt-get {step[0]} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
 
 
 def _write_settings() -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from alphard.errors import Interrupted
+from vertex_ai import attempt
 from vertex_ai.engine import Engine
 from vertex_ai.places import Direct, place_for
 from vertex_ai.played import Played, measurements, words
@@ -512,6 +514,16 @@ def test_replicas_are_told_of_each_other(engine: Callable[..., Engine]) -> None:
     assert sorted(path.name for path in this.played[0].files.glob("*.log")) == [
         "attempt-1.log", "attempt-1.workerpool1-0.log", "attempt-1.workerpool1-1.log",
     ]  # fmt: skip
+
+
+def test_a_replica_s_port_is_none_that_whoever_connects_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = attempt._free_ports(64)
+    assert len({*found}) == 64
+    assert max(found) < 32768  # from where on Linux gives them
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", found[0]))
+        monkeypatch.setattr(attempt, "PORTS", found[:2])
+        assert attempt._free_ports(1) == [found[1]]
 
 
 def test_a_replica_that_fails_ends_the_others(engine: Callable[..., Engine]) -> None:
