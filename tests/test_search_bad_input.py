@@ -243,7 +243,7 @@ def test_a_storage_that_another_process_keeps_locked(train: Train, tmp_path: Pat
         fcntl.flock(file, fcntl.LOCK_EX)
         done = train(*line, "search.trials=2")
     assert done.status == 2
-    assert "search.storage: studies/mine/journal.log has been locked by another process for 60 s" in done.err
+    assert "search.storage: studies/mine/journal.log has been locked by another process for 30 s" in done.err
 
 
 @pytest.mark.more

@@ -13,7 +13,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from alphard.errors import UserError
 
-PATIENCE = 60.0  # seconds that another process may hold the lock; 10,000 trials are queued in one piece
+PATIENCE = 30.0  # seconds that another process may hold the lock; a busy disk takes some of them
 
 
 class Journal(BaseJournalBackend):
