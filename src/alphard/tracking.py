@@ -39,6 +39,11 @@ def _refers(value: Any, flat: Mapping[str, Any]) -> bool:
     return inner in flat or any(path.startswith(f"{inner}.") for path in flat)
 
 
+def final(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What loggers are told of the kept weights' scores."""
+    return {f"final/{k}": v for k, v in metrics.items() if k.startswith(SCORED) and isinstance(v, float)}
+
+
 class Tracking(pl.Callback):
     """Loggers see epochs, counted from 1 and the same for all batch sizes, where Lightning counts optimizer steps.
 
@@ -91,10 +96,9 @@ class Tracking(pl.Callback):
 
     def kept(self, metrics: Mapping[str, Any], stopped: Interrupted | None, epochs: int) -> None:
         """Tell what the kept weights score; all artifacts but metrics.json lie in the folder."""
-        told = {f"final/{k}": v for k, v in metrics.items() if k.startswith(SCORED) and isinstance(v, float)}
         content = self._content() | {artifacts.METRICS: artifacts.metrics_json(metrics)}
         state = "killed" if stopped else "complete"
-        self.conclude(End(state, str(stopped) if stopped else None, told, epochs, content))
+        self.conclude(End(state, str(stopped) if stopped else None, final(metrics), epochs, content))
         self.kept_some = True
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -20,6 +20,7 @@ from alphard.packs.packable import member_of
 from alphard.search.pack_groups import FEWEST, Entry, Groups, Kind
 from alphard.search.pack_states import Saved, States
 from alphard.search.worker import Done, Job, Setup, said
+from alphard.tracking import final
 
 MEMORY = "out of memory"
 
@@ -183,8 +184,8 @@ class Pool:
         """
         if not entry.logged:
             return
-        final = {f"final/{name}": value for name, value in left.metrics.items()} if left and not kept else {}
-        end = End(state, error, final if state == "complete" else {}, _step(entry.member))
+        scores = final(left.metrics) if left and state == "complete" else {}
+        end = End(state, error, scores, _step(entry.member))
         config = self.setup.configs.trial(self.setup.space, entry.job.chosen)
         try:
             tell(config, str(self._home(entry)), entry.job.place, entry.member.history, end, kept)

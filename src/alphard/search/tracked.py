@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ATTRIBUTE = "mlflow run"  # the study knows its run, wherever its folder moves and whoever goes on with it
-ENDED = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 FILES = ("trials.csv", "report.html", results.ABOUT)
 
 
@@ -97,12 +96,13 @@ class Tracked:
             runs = there.get(str(trial.number), [])
             open_ = [run for run in runs if run.info.status == "RUNNING"]
             error = trial.user_attrs.get("error")
-            if trial.state in ENDED and not any(run.info.status != "KILLED" for run in runs):
+            ended = trial.state.is_finished()
+            if ended and not any(run.info.status != "KILLED" for run in runs):
                 open_ = [self._made(trial)]
             if trial.state == TrialState.RUNNING and not trial.user_attrs.get(results.INTERRUPTED):
                 continue  # another process trains it
             for run in open_:
-                store.end(self.client, run.info.run_id, ENDED.get(trial.state, "killed"), error)
+                store.end(self.client, run.info.run_id, results.STATES[trial.state] if ended else "killed", error)
 
     def _made(self, trial: FrozenTrial) -> Any:
         """A run of what the study knows of a trial: it failed before it had one, or its process ended first."""
