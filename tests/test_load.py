@@ -26,7 +26,7 @@ from alphard.search.even import value_at
 from alphard.search.journal import Journal
 from alphard.search.plan import Plan, checked
 from tests.conftest import ROOT, environment
-from tests.spent import waited_for
+from tests.spent import ROOM, waited_for
 from tests.test_search_kills import children, start
 
 TRIALS, WORKERS, KILLS, EPOCHS = 500, 4, 12, 2
@@ -35,7 +35,6 @@ LINE += ("data=synthetic", "data.rows=400", f"epochs={EPOCHS}", "search.pruner.k
 LINE += ("threads=1", "search.initial=[]")
 LEFT = {"config.yaml", "eval_history.csv", "metrics.json", "model.pt", "training.log"}
 AGAIN = 12  # trials that end between two kills, and with them the one that is tried again: it may not die twice
-ROOM = 3  # times what a machine needs that does nothing else: shared caches make a processor's seconds more as well
 MEGABYTE = 1 << 20
 
 

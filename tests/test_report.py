@@ -23,6 +23,7 @@ from alphard.search import grammar, results, study_lines, study_page
 from alphard.storage import Folder
 from tests.conftest import run_train
 from tests.in_process import run_here
+from tests.spent import ROOM
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>&<b>"
 FIGURE = re.compile(r'<div class="figure" id="([^"]*)"[^>]*></div><script type="application/json">(.*?)</script>', re.S)
@@ -435,11 +436,13 @@ def many(count: int) -> list[FrozenTrial]:
 
 
 @pytest.mark.more
-def test_ten_thousand_trials_are_written_in_ten_seconds(tmp_path: Path) -> None:
+def test_ten_thousand_trials_are_written_in_seconds(tmp_path: Path) -> None:
     trials = many(10_000)
     began = time.process_time()  # whatever else the machine does
     file = written(tmp_path / "study", trials)
-    assert time.process_time() - began < 10
+    took = time.process_time() - began
+    print(f"{took:.1f} s to write")
+    assert took < ROOM * 10
     drawn = figures(file)
     assert len(trace(drawn["best"], "complete")["x"]) == sum(t.state == TrialState.COMPLETE for t in trials)
     assert sum(len(lines(one)) for one in drawn["learning"]["data"]) == 10_000
