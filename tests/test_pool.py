@@ -197,7 +197,7 @@ def test_what_a_users_net_raises_in_a_pack_lets_its_trials_train_alone(tmp_path:
     assert not pool.busy
 
 
-def test_a_config_that_is_lent_is_that_of_a_copy_whatever_came_before(tmp_path: Path) -> None:
+def test_a_config_to_read_is_a_trials_own_whatever_came_before(tmp_path: Path) -> None:
     said = [*LINE[:-2], "model.net.hidden=[16],[8,8]", "optimizer=adamw,sgd"]
     fixed = tuple(text for text in said if "," not in text.replace("[]", ""))
     this = plan(Configs(str(ROOT / "configs"), "config", (), fixed).compose(hydra=True), said)
@@ -208,9 +208,9 @@ def test_a_config_that_is_lent_is_that_of_a_copy_whatever_came_before(tmp_path: 
         ("[8,8]", "adamw", {}),
     ):
         chosen = {"learning_rate": len(hidden) / 1000, "model.net.hidden": hidden, "optimizer": optimizer} | more
-        lent, copy = this.configs.lent(this.space, chosen), this.configs.trial(this.space, chosen)
-        assert lent == copy
-        assert "search" not in lent
+        plain, copy = this.configs.to_read(this.space, chosen), this.configs.trial(this.space, chosen)
+        assert plain == OmegaConf.to_container(copy, resolve=True)
+        assert "search" not in plain
 
 
 @pytest.mark.parametrize(
@@ -235,10 +235,11 @@ def test_references_are_read_once_where_they_say_no_more_than_a_path(tmp_path: P
     configs = Configs(str(tmp_path), "config", (), ())
     for rate, hidden in ((0.25, "[8]"), (0.75, "[8, 4]"), (0.125, "[8]")):
         chosen = {"rate": rate, "net.hidden": hidden}
-        lent, copy = configs.lent(space, chosen), configs.trial(space, chosen)
-        assert ("${" not in str(OmegaConf.to_container(lent))) == read
+        found, copy = configs.to_read(space, chosen), configs.trial(space, chosen)
+        assert isinstance(found, dict) == read
         resolve = said != "a: ???\nb: '${a}'"  # which cannot be
-        assert OmegaConf.to_container(lent, resolve=resolve) == OmegaConf.to_container(copy, resolve=resolve)
+        left, right = (OmegaConf.to_container(OmegaConf.create(one), resolve=resolve) for one in (found, copy))
+        assert left == right
 
 
 def test_what_is_ready_trains_though_the_next_word_is_that_no_trial_may_begin(tmp_path: Path) -> None:

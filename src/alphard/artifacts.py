@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from alphard import documents, files
 from alphard.errors import UserError
@@ -91,9 +91,8 @@ def write_config(folder: Folder, config: DictConfig) -> None:
 def config_yaml(config: DictConfig) -> bytes:
     """The config as config.yaml holds it: composed, not resolved, without output folder and Hydra's own node."""
     kept = without(config, ("output_dir", "overwrite", "resume", "hydra"))
-    with open_dict(kept):
-        kept.output_dir, kept.resume = None, "auto"  # so that output_dir=… on it needs no `+`
-    return OmegaConf.to_yaml(kept).encode()
+    kept |= {"output_dir": None, "resume": "auto"}  # so that output_dir=… on it needs no `+`
+    return OmegaConf.to_yaml(OmegaConf.create(kept)).encode()
 
 
 def state(model: torch.nn.Module) -> bytes:

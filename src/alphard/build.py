@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ EMPTY = {
 }
 
 
-def callbacks_of(config: DictConfig) -> list[pl.Callback]:
+def callbacks_of(config: Mapping[str, Any]) -> list[pl.Callback]:
     """The config's callbacks, in its order."""
-    return [said_at(f"callbacks.{name}", instantiate, node) for name, node in config.callbacks.items()]
+    return [said_at(f"callbacks.{name}", instantiate, node) for name, node in config["callbacks"].items()]
 
 
 def loggers_of(config: DictConfig, logs: Path, place: Place | None = None) -> dict[str, Logger]:
@@ -90,30 +90,32 @@ def lean_for(callbacks: list[pl.Callback]) -> dict[str, Any]:
     }
 
 
-def data_of(config: DictConfig, shared: bool = False) -> pl.LightningDataModule:
+def data_of(config: Mapping[str, Any], shared: bool = False) -> pl.LightningDataModule:
     """The data module; a table's rows are loaded when first asked for.
 
     shared: one run of many in this process, which may have loaded the same rows already.
     """
-    data: pl.LightningDataModule = said_at("data", instantiate, config.data)
-    asked = inspect.signature(targets.locate(config.data._target_)).parameters
-    if "batch_size" in asked and "batch_size" not in config.data and ranks.first():
+    node = config["data"]
+    data: pl.LightningDataModule = said_at("data", instantiate, node)
+    asked = inspect.signature(targets.locate(node["_target_"])).parameters
+    if "batch_size" in asked and "batch_size" not in node and ranks.first():
         said = "takes batch_size and is not told; the setting says nothing until its YAML has batch_size: ${batch_size}"
-        warnings.warn(f"data: {config.data._target_} {said}", stacklevel=2)
+        warnings.warn(f"data: {node['_target_']} {said}", stacklevel=2)
     if shared and isinstance(data, TableData):
-        kept.give_rows(data, snapshot(config.data))
+        kept.give_rows(data, snapshot(node))
     return data
 
 
-def maker_of(config: DictConfig, facts: dict[str, Any]) -> partial[Any]:
+def maker_of(config: Mapping[str, Any], facts: dict[str, Any]) -> partial[Any]:
     """What makes the model, given those of the data's `facts` that its signature names and its node does not."""
-    asked = inspect.signature(targets.locate(config.model._target_)).parameters
+    node = config["model"]
+    asked = inspect.signature(targets.locate(node["_target_"])).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in asked.values())
-    given = {name: value for name, value in facts.items() if anything or (name in asked and name not in config.model)}
-    return partial(said_at("model", instantiate, config.model, _partial_=True), **given)
+    given = {name: value for name, value in facts.items() if anything or (name in asked and name not in node)}
+    return partial(said_at("model", instantiate, node, _partial_=True), **given)
 
 
-def model_of(config: DictConfig, facts: dict[str, Any]) -> pl.LightningModule:
+def model_of(config: Mapping[str, Any], facts: dict[str, Any]) -> pl.LightningModule:
     """The model, of `maker_of`."""
     model: pl.LightningModule = said_at("model", maker_of(config, facts))
     if not isinstance(model, pl.LightningModule):

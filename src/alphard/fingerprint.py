@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 # Where a run lies, and how it is talked about, is not what it is.
 ASIDE = ("output_dir", "overwrite", "resume", "checkpoint_seconds", "debug", "logger", "hydra")
@@ -14,20 +14,18 @@ ASIDE = ("output_dir", "overwrite", "resume", "checkpoint_seconds", "debug", "lo
 RESOLVED = re.compile(r"\$\{\s*(?!hydra:|now:)[\w.]+:")
 
 
-def without(config: DictConfig, names: tuple[str, ...]) -> DictConfig:
-    """A copy of the config without these keys, and without the setting that only names its output folder."""
-    rest = config.copy()
-    raw = OmegaConf.to_container(config, resolve=False)
-    folder = str(raw.get("output_dir")) if isinstance(raw, dict) else ""
-    with open_dict(rest):
-        for name in (*names, folder.removeprefix("${").removesuffix("}")):  # a setting that only names the folder
-            rest.pop(name, None)
-    return rest
+def without(config: DictConfig, names: tuple[str, ...]) -> dict[str, Any]:
+    """The config, unresolved, without these keys, and without the setting that only names its output folder."""
+    rest: Any = OmegaConf.to_container(config, resolve=False)
+    folder = str(rest.get("output_dir"))
+    for name in (*names, folder.removeprefix("${").removesuffix("}")):  # a setting that only names the folder
+        rest.pop(name, None)
+    return dict(rest)
 
 
 def fingerprint(config: Any) -> dict[str, Any]:
     """What trains, by config path; unresolved, so that no value of the environment is compared or shown."""
-    return flat(OmegaConf.to_container(without(config, ASIDE), resolve=False))
+    return flat(without(config, ASIDE))
 
 
 def flat(node: Any, at: str = "") -> dict[str, Any]:
@@ -51,8 +49,9 @@ def resolved_sha256(config: DictConfig) -> str:
     What cannot be resolved counts as it is written.
     """
     rest = without(config, ASIDE)
-    asked = {path: raw for path, raw in fingerprint(config).items() if RESOLVED.search(str(raw))}
-    found = {path: _resolved(rest, path, raw) for path, raw in asked.items()}
+    asked = {path: raw for path, raw in flat(rest).items() if RESOLVED.search(str(raw))}
+    left = OmegaConf.create(rest if asked else {})
+    found = {path: _resolved(left, path, raw) for path, raw in asked.items()}
     return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()
 
 

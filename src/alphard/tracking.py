@@ -65,7 +65,7 @@ class Tracking(pl.Callback):
         resumed: bool = False,
     ) -> None:
         self.loggers, self.folder, self.history, self.resumed = loggers, folder, history, resumed
-        self.params = {**params, **{k: v for k, v in params_of(config).items() if k not in params}}
+        self.params = params_of(config) | dict(params) if loggers else {}
         self.left = [path for path in logs.rglob("*") if path.is_file()] if loggers and not resumed else []
         self.opened: dict[str, MLflow | TensorBoard] = {}
         self.begun, self.kept_some, self.step, self.ended = False, False, 0, 0

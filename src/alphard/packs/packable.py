@@ -5,11 +5,11 @@ import json
 import pickle
 import random
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -39,13 +39,13 @@ OF_MODEL = ("log_graph", "log_model")  # what a logger takes from the model itse
 MOVING = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_batch_transfer")
 
 
-def member_of(number: int, config: DictConfig, data: TableData) -> Member:
+def member_of(number: int, config: Mapping[str, Any], data: TableData) -> Member:
     """The trial that `config` says, of the rows in `data`.  Raises Unpackable, and UserError as a single run would."""
     _must_be_plain(config)
     _must_serve_plainly(data)
     stopping, best = _callbacks(config)
-    served = snapshot(config.data)
-    seed = int(config.seed)
+    served = snapshot(config["data"])
+    seed = int(config["seed"])
     _seed_everything(seed)
     model = _model(config, data.facts)
     net, weights = build.said_at("model", _net_and_weights, model)
@@ -65,8 +65,8 @@ def member_of(number: int, config: DictConfig, data: TableData) -> Member:
         number=number,
         seed=seed,
         order=int(served.get("seed", data.seed)),
-        epochs=int(config.trainer.max_epochs),
-        objective=config.objective,
+        epochs=int(config["trainer"]["max_epochs"]),
+        objective=config["objective"],
         batch_size=batch_size,
         net=net,
         optimizer=optimizer,
@@ -82,7 +82,7 @@ def member_of(number: int, config: DictConfig, data: TableData) -> Member:
     )
 
 
-def _model(config: DictConfig, facts: dict[str, Any]) -> dict[str, Any]:
+def _model(config: Mapping[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a Classifier, which itself is not made: its metrics would take longer than all the rest."""
     make = build.maker_of(config, facts)
     if make.func is not Classifier:
@@ -107,22 +107,22 @@ def _seed_everything(seed: int) -> None:
         torch.default_generator.manual_seed(seed)
 
 
-def _must_be_plain(config: DictConfig) -> None:
+def _must_be_plain(config: Mapping[str, Any]) -> None:
     """Raise Unpackable for what acts by the step, on several devices, or on what only a single run has."""
-    trainer = config.trainer
+    trainer = config["trainer"]
     for name, value in trainer.items():
         single = SINGLE.get(str(name))
         if (single and value not in single) or (name not in TRAINER and value is not None):
             raise Unpackable(f"{value!r} is for a trial that trains alone", f"trainer.{name}")
     if trainer.get("precision") not in FLOAT32:
-        raise Unpackable(f"{trainer.precision!r} is no float32, in which packs compute", "trainer.precision")
-    if not isinstance(trainer.get("max_epochs"), int) or trainer.max_epochs < 1:
+        raise Unpackable(f"{trainer['precision']!r} is no float32, in which packs compute", "trainer.precision")
+    if not isinstance(trainer.get("max_epochs"), int) or trainer["max_epochs"] < 1:
         raise Unpackable(f"{trainer.get('max_epochs')!r} is no number of epochs", "trainer.max_epochs")
     for name, node in (config.get("logger") or {}).items():
         if of_model := [key for key in OF_MODEL if node.get(key)]:
             raise Unpackable("is for a trial that trains alone", f"logger.{name}.{of_model[0]}")
-    if config.objective not in VALIDATED:
-        raise Unpackable(f"{config.objective} is nothing that a pack computes", "objective")
+    if (objective := config["objective"]) not in VALIDATED:
+        raise Unpackable(f"{objective} is nothing that a pack computes", "objective")
 
 
 def _must_serve_plainly(data: TableData) -> None:
@@ -151,10 +151,10 @@ def _generators() -> tuple[bytes, ...]:
 _drawing: "weakref.WeakKeyDictionary[TableData, bool]" = weakref.WeakKeyDictionary()
 
 
-def _callbacks(config: DictConfig) -> tuple[Stopping | None, Best | None]:
+def _callbacks(config: Mapping[str, Any]) -> tuple[Stopping | None, Best | None]:
     stopping: Stopping | None = None
     best: Best | None = None
-    for name, callback in zip(config.callbacks, build.callbacks_of(config), strict=True):
+    for name, callback in zip(config["callbacks"], build.callbacks_of(config), strict=True):
         at = f"callbacks.{name}"
         if type(callback) is EarlyStopping and stopping is None and callback._check_on_train_epoch_end is None:
             stopping = Stopping.like(callback)
@@ -187,10 +187,10 @@ def _rule(optimizer: Optimizer, net: nn.Module) -> str:
     return "AdamW" if decoupled else "SGD with Nesterov" if group.get("nesterov") else kind.__name__
 
 
-def _parts(config: DictConfig, net: nn.Module, batch_size: int | None) -> dict[str, str]:
+def _parts(config: Mapping[str, Any], net: nn.Module, batch_size: int | None) -> dict[str, str]:
     """The net's own arguments, but for those that are the p of its dropouts; and the batch size."""
     rates = {module.p for module in dropouts(net).values()}
-    node = snapshot(config.model.net)
+    node = snapshot(config["model"]["net"])
     parts = {"batch_size": "null" if batch_size is None else str(batch_size)}
     for name, value in node.items():
         if name != "_partial_" and not (isinstance(value, float) and value in rates):

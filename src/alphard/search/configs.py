@@ -20,7 +20,7 @@ from alphard.search.space import Categorical, Dimension, Space
 
 ABSENT = "\0"  # no config holds it
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")  # to what stands at a path, from the root
-Places = dict[str, list[str]]  # where the value of a key stands, by reference, and the key itself
+Places = dict[str, list[list[str]]]  # the paths at which the value of a key stands, by reference, and the key itself
 
 
 @dataclass
@@ -39,10 +39,10 @@ class Configs:
     overrides: tuple[str, ...]
     groups: frozenset[str] = frozenset()
     _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, repr=False)
-    _lent: dict[tuple[str, ...], tuple[DictConfig, Places]] = field(default_factory=dict, repr=False)
+    _plain: dict[tuple[str, ...], tuple[dict[str, Any], Places] | None] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_composed": {}, "_lent": {}}
+        return self.__dict__ | {"_composed": {}, "_plain": {}}
 
     def compose(self, *overrides: str, hydra: bool = False) -> DictConfig:
         """The config of the command line and `overrides`; raises what Hydra raises."""
@@ -65,22 +65,28 @@ class Configs:
             OmegaConf.update(config, key, value)  # merges a dict and replaces a list, as an override does
         return of_one_run(config)
 
-    def lent(self, space: Space, chosen: Mapping[str, Any]) -> DictConfig:
-        """What `trial` gives, good until the next call, which changes the same object.
+    def to_read(self, space: Space, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What `trial` gives, in plain dicts where its references say no more than where a value stands.
 
-        Copying a config, and reading its references, would take most of the time that a packed trial does not train.
+        OmegaConf's own copies and lookups would take most of the time that a packed trial does not train.
         """
         values = self._values(space, chosen)
-        # The next one would be merged into a dict, and a reference is none elsewhere.
+        # A dict is merged into what is there, and a reference is none elsewhere.
         if any(isinstance(value, dict) or "${" in str(value) for value in values.values()):
             return self.trial(space, chosen)
         alike = (*self._choices(chosen), *values)
-        if alike not in self._lent:
-            self._lent[alike] = _settled(self.trial(space, chosen), values)
-        config, places = self._lent[alike]
+        if alike not in self._plain:
+            self._plain[alike] = _settled(self.trial(space, chosen), values)
+        settled = self._plain[alike]
+        if settled is None:
+            return self.trial(space, chosen)
+        config: dict[str, Any] = _copied(settled[0])
         for key, value in values.items():
-            for path in places[key]:
-                OmegaConf.update(config, path, value)
+            for *above, last in settled[1][key]:
+                node = config
+                for name in above:
+                    node = node[name]
+                node[last] = _copied(value)
         return config
 
     def _choices(self, chosen: Mapping[str, Any]) -> tuple[str, ...]:
@@ -94,17 +100,16 @@ class Configs:
         return OmegaConf.select(self.trial(Space(()), {}), dimension.key, default=ABSENT)
 
 
-def _settled(config: DictConfig, keys: Iterable[str]) -> tuple[DictConfig, Places]:
+def _settled(config: DictConfig, keys: Iterable[str]) -> tuple[dict[str, Any], Places] | None:
     """The config without references, and where in it the values of `keys` stand.
 
-    A mark in a value's place tells where references bring it.  They must be plain: what a resolver makes of a value,
-    or what is missing, leaves the config as it is.
+    A mark in a value's place tells where references bring it.  They must be plain: None where a resolver makes
+    something of a value, or one is missing.
     """
     marks = {key: f"{ABSENT}{number}" for number, key in enumerate(keys)}
-    as_it_is = config, {key: [key] for key in marks}
     raw = map(str, flat(OmegaConf.to_container(config, resolve=False)).values())
     if not all(REFERENCE.fullmatch(leaf) for leaf in raw if "${" in leaf):
-        return as_it_is
+        return None
     marked = copy.deepcopy(config)
     for key, mark in marks.items():
         OmegaConf.update(marked, key, mark)
@@ -112,13 +117,18 @@ def _settled(config: DictConfig, keys: Iterable[str]) -> tuple[DictConfig, Place
         plain: Any = OmegaConf.to_container(config, resolve=True)
         found = flat(OmegaConf.to_container(marked, resolve=True))
     except OmegaConfBaseException:
-        return as_it_is
+        return None
     places = {key: [path for path, leaf in found.items() if leaf == mark] for key, mark in marks.items()}
     if any(OmegaConf.select(marked, path) != marks[key] for key, paths in places.items() for path in paths):
-        return as_it_is  # a key with a dot in it, which is no path
-    settled = DictConfig(plain)
-    OmegaConf.set_struct(settled, True)
-    return settled, places
+        return None  # a key with a dot in it, which is no path
+    return plain, {key: [path.split(".") for path in paths] for key, paths in places.items()}
+
+
+def _copied(node: Any) -> Any:
+    """A plain config's own dicts and lists, for a constructor may change what it is given."""
+    if isinstance(node, dict):
+        return {key: _copied(value) for key, value in node.items()}
+    return [_copied(value) for value in node] if isinstance(node, list) else node
 
 
 def group_choices(config: DictConfig) -> dict[str, Any]:

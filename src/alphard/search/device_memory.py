@@ -1,17 +1,18 @@
 """The device that packs train on, and how much of its memory is free."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 LIMIT, USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
 
 
-def device_of(config: DictConfig) -> torch.device:
+def device_of(config: Mapping[str, Any]) -> torch.device:
     """The GPU that a trial's config asks for, or leaves the choice to take; else the CPU."""
-    asked = config.trainer.get("accelerator", "auto")
+    asked = config["trainer"].get("accelerator", "auto")
     return torch.device("cuda" if asked in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
 
 

@@ -3,10 +3,11 @@
 import json
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from alphard import build
 from alphard.construct import snapshot
@@ -81,11 +82,11 @@ class Groups:
         self.budget = 0
         self.told = False
 
-    def config(self, job: Job) -> DictConfig:
-        """A trial's config, good until the next one's is asked for."""
-        return self.setup.configs.lent(self.setup.space, job.chosen)
+    def config(self, job: Job) -> Mapping[str, Any]:
+        """A trial's config."""
+        return self.setup.configs.to_read(self.setup.space, job.chosen)
 
-    def entry(self, job: Job, config: DictConfig) -> tuple[Kind, Entry]:
+    def entry(self, job: Job, config: Mapping[str, Any]) -> tuple[Kind, Entry]:
         """A trial as a member, and its kind.  Raises Unpackable, and what a single run would be refused for."""
         key, data = self._data(config)
         member = member_of(job.number, config, data)
@@ -121,9 +122,9 @@ class Groups:
         paths = dict.fromkeys(path for kind in self.kinds.values() for path in kind.parts)
         return [path for path in paths if len({kind.parts.get(path) for kind in self.kinds.values()}) > 1]
 
-    def _data(self, config: DictConfig) -> tuple[str, TableData]:
+    def _data(self, config: Mapping[str, Any]) -> tuple[str, TableData]:
         """The rows that a trial is trained with, shared by all that ask for the same."""
-        node = snapshot(config.data)
+        node = snapshot(config["data"])
         key = kept.key_of(node, own=not str(node.get("_target_", "")).startswith("alphard."))
         if key not in self.tables:
             data = build.data_of(config, shared=True)

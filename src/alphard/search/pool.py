@@ -2,13 +2,12 @@
 
 import functools
 import gc
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from alphard.artifacts import LOG
 from alphard.elsewhere import keep, tell
@@ -68,7 +67,7 @@ class Pool:
         if most is not None:
             self.groups.most = min(most, self.groups.most or most)
 
-    def look(self, numbers: Collection[int], config: DictConfig) -> None:
+    def look(self, numbers: Collection[int], config: Mapping[str, Any]) -> None:
         """Find what trials go on from that another process has worked on."""
         if config.get("resume") != "never":
             assert self.states is not None, "made with the first trial"

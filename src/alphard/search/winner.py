@@ -66,7 +66,7 @@ def _stated(folder: Path, said: Mapping[str, Any], number: int, chosen: Mapping[
     for key, value in chosen.items():
         if key not in said["configs"]["groups"]:
             OmegaConf.update(config, key, value)
-    return OmegaConf.to_container(without(config, ("output_dir", "overwrite")), resolve=False)
+    return without(config, ("output_dir", "overwrite"))
 
 
 def compose(folder: Path, configs: Configs, *overrides: str) -> DictConfig:
