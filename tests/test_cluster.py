@@ -374,3 +374,16 @@ def test_an_error_of_the_model_is_not_taken_for_a_lost_machine(on_vertex: Any, m
     trainer = build.trainer_of(config_of("trainer=cpu"), [], Path("logs"))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), cluster.assembled(config_of(), trainer):
         torch.zeros(2, 3) @ torch.zeros(2, 3)
+
+
+def test_a_further_process_that_loses_a_machine_lets_the_first_speak(
+    on_vertex: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning kills a first process whose further one ends with a status other than 0."""
+    on_vertex(TWO, "workerpool0", 0)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(cluster, "SIGNALLED", 0.0)
+    trainer = build.trainer_of(config_of("trainer=cpu"), [], Path("logs"))
+    with pytest.raises(SystemExit) as ended, cluster.assembled(config_of(), trainer):
+        raise RuntimeError("[transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4242")
+    assert ended.value.code == 0

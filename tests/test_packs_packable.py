@@ -144,6 +144,12 @@ def test_stopping_is_lightnings(mode: str, seed: int) -> None:
                 break
 
 
+def test_a_step_that_keeps_the_cores_busy_by_itself_is_long() -> None:
+    data = table(*SMALL)
+    wide = member(*SMALL, "batch_size=null", "model.net.hidden=[2048,2048]", data=data)
+    assert memory.is_long(wide, data, CPU)
+
+
 def test_memory_is_measured_and_bounds_the_pack() -> None:
     data = table(*SMALL)
     one, wide = member(*SMALL, data=data), member(*SMALL, "model.net.hidden=[256,256]", data=data)
@@ -151,6 +157,7 @@ def test_memory_is_measured_and_bounds_the_pack() -> None:
     assert need < more / 10
     assert memory.size(one, data, CPU, 3 * need, need) <= 3
     assert memory.size(one, data, CPU, need, need) == 1
+    assert not memory.is_long(one, data, CPU)
     assert memory.is_out_of_memory(
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
     )

@@ -98,7 +98,8 @@ def assembled(config: DictConfig, trainer: pl.Trainer, patience: float = PATIENC
             raise
         time.sleep(SIGNALLED)
         if ranks.local():
-            raise SystemExit(1) from None  # each machine's first process speaks for it
+            # Each machine's first process speaks for it; at another status Lightning kills that one, within 5 seconds.
+            raise SystemExit(0) from None
         said = re.sub(r"^\[\S*\] ", "", str(error).strip()).partition(". ")[0]
         which = f"machine {there.machine} of {there.machines} ({there.hosts[there.machine]})"
         raise TrainingError(f"{ranks.SPEC}: {which} lost another one, whose log says why: {said}") from error

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,6 +20,9 @@ OUT_OF_MEMORY: tuple[type[BaseException], ...] = (MemoryError, RuntimeError)  # 
 WORDS = ("not enough memory", "out of memory", "can't allocate memory", "alloc_failed", "allocate memory")
 MOST = 4096  # trials of a pack
 GAIN = 0.95  # of a trial's share of a step, for twice as many to be worth their memory
+# Seconds of a step for each tensor of parameters, of which a CPU spends less than 1 - GAIN between operations: some ten
+# of them, of 10 µs each, belong to one.
+LONG = 0.003
 FEW = 8  # trials, up to which it looks further in any case
 STEPS = 4  # of an epoch at most, which are timed together
 TIMES = 3  # they are timed so often; the fastest counts
@@ -57,6 +61,15 @@ def size(
             break
         k = min(2 * k, fits) if k < fits else fits + 1
     return best
+
+
+def is_long(member: Member, data: TableData, device: torch.device) -> bool:
+    """Whether a step of one net alone takes so long that more of them together can save nothing, on one device."""
+    if device.type != "cpu":  # whose cores a single net may leave idle, however long it takes
+        return False
+    batches = math.ceil(len(data.splits.train) / (member.batch_size or len(data.splits.train)))
+    taken = _share(member, data, device, 1) / min(STEPS, batches)
+    return taken > LONG * sum(1 for _ in member.net.parameters())
 
 
 def _used(member: Member, data: TableData, device: torch.device, k: int) -> int:

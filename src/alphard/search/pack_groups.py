@@ -26,6 +26,7 @@ GIB = 1 << 30
 # Rows times parameters of a step whose time is mostly spent between operations: such trials pack, whatever a busy
 # machine measures, for in a pack a trial's last bits are others than alone.
 SMALL = {"cpu": 5e6, "cuda": 2e9}
+SLOWER = "steps of its size are no faster together than one by one"
 LIKELY = 64  # of those, so many are worth it in any case
 FEWEST = 2  # trials of a pack: one alone would be another arithmetic
 EXPECTED = 2.0  # trials of a kind in the whole study; with fewer there is nothing to pack
@@ -145,20 +146,23 @@ class Groups:
         if not self.budget:
             given = self.settings.pack.memory
             self.budget = int((given * GIB if given is not None else free(device) / 2) / self.settings.parallel)
+        rows = len(data.splits.train)
+        work = min(member.batch_size or rows, rows) * sum(p.numel() for p in member.net.parameters())
+        small = work <= SMALL[device.type]
+        if not small and memory.is_long(member, data, device):
+            raise Unpackable(SLOWER, "batch_size")
         size = memory.needed(member, data, device)
         if self.budget < FEWEST * size:
             why = f"a trial takes {size / GIB:.2g} GiB of a worker's {self.budget / GIB:.2g}, and no two fit"
             raise Unpackable(why, "search.pack.memory")
         fits = self.budget // size
-        rows = len(data.splits.train)
-        work = min(member.batch_size or rows, rows) * sum(p.numel() for p in member.net.parameters())
-        if work <= SMALL[device.type]:
+        if small:
             share = max(LIKELY, math.ceil(self.settings.trials / self.settings.parallel))
             most = self.most or memory.size(member, data, device, self.budget, size, LIKELY, share)
         else:
             most = memory.size(member, data, device, self.budget, size)
             if most < FEWEST:
-                raise Unpackable("steps of its size are no faster together than one by one", "batch_size")
+                raise Unpackable(SLOWER, "batch_size")
         return Kind(data, device, member.parts, min(most, fits, self.most or most), size, kept.digest(data.splits))
 
 
