@@ -1,10 +1,13 @@
 """Members and packs of configs, as a search's trials would make them."""
 
 import csv
+import functools
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from alphard.build import data_of
 from alphard.data import TableData
@@ -25,10 +28,15 @@ def table(*line: str) -> TableData:
     return data
 
 
-def member(*line: str, number: int = 0, data: TableData | None = None) -> Member:
-    """The trial that a line trains."""
-    config = config_of(*line)
+def member(*line: str, number: int = 0, data: TableData | None = None, **values: Any) -> Member:
+    """The trial that a line trains, with `values` of its own, which are not composed anew."""
+    config = composed(line).copy()
+    for key, value in values.items():
+        OmegaConf.update(config, key, value)
     return member_of(number, config, data or table(*line))
+
+
+composed = functools.cache(lambda line: config_of(*line))
 
 
 def pack_of(

@@ -496,7 +496,7 @@ def until(condition, seconds=10):
         time.sleep(0.02)
 
 
-@pytest.mark.more
+@pytest.mark.more(minutes=5)
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not JUDGE.exists(), reason="the corpus lies beside the project where it is developed")
 def test_the_corpus():

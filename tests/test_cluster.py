@@ -100,7 +100,7 @@ def left(folder: Path) -> str:
     return "\n".join(found)
 
 
-@pytest.mark.more  # two cold starts
+@pytest.mark.more(minutes=3)  # two cold starts
 def test_two_machines_train_as_one_job_and_only_the_first_speaks(tmp_path: Path) -> None:
     arguments = (*DDP, "--trainer.devices=auto", "--data=breast_cancer", "--epochs=3")
     with job(tmp_path, [1, 1], *arguments) as machines:

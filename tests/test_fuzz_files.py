@@ -1,6 +1,7 @@
 """Every file that a command reads, changed at random: success or one clear error, and nothing that lay there is harmed.
 
-ALPHARD_TEST_SEED=N changes them otherwise; ALPHARD_TEST_CASE=KIND-N makes that one case alone, and keeps its folder.
+ALPHARD_TEST_SEED=N changes them otherwise, ALPHARD_TEST_FILES=N so many; ALPHARD_TEST_CASE=KIND-N makes that one case
+alone, and keeps its folder.
 """
 
 import csv
@@ -38,7 +39,7 @@ from tests.killing import cut_at
 from tests.test_load import searched
 
 SEED, ALONE = os.environ.get("ALPHARD_TEST_SEED", "0"), os.environ.get("ALPHARD_TEST_CASE")
-CASES, SERVERS = 2000, 2
+CASES, SERVERS = int(os.environ.get("ALPHARD_TEST_FILES", "700")), 2
 MEMORY = 2 << 30  # bytes that a command may have resident
 SMALL = ("threads=1", "epochs=2", "batch_size=32", "patience=2")
 TRAIN = ("train", *SMALL, "output_dir=out")
@@ -243,6 +244,7 @@ def must_hold(chosen: list[str], valid: Path, folder: Path, servers: list[Connec
         parts = [pool.submit(work, chosen[n :: len(servers)], server) for n, server in enumerate(servers)]
         for part in parts:
             part.result()
+    assert chosen
     assert not faults, f"{len(faults)} of {len(chosen)}:\n" + "\n\n".join(faults)
 
 
@@ -250,14 +252,10 @@ def test_some_changed_files_are_read_or_refused(valid: Path, tmp_path: Path, ser
     must_hold([ALONE] if ALONE else names(36), valid, tmp_path, servers)
 
 
-@pytest.mark.more
+@pytest.mark.more(minutes=6)
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_thousand_changed_files_are_read_or_refused(
+def test_hundreds_of_changed_files_are_read_or_refused(
     kind: str, valid: Path, tmp_path: Path, servers: list[Connection]
 ) -> None:
     must_hold([name for name in names(CASES) if name.startswith(f"{kind}-")], valid, tmp_path, servers)
-
-
-def test_there_are_two_thousand() -> None:
-    assert len(names(CASES)) >= 2000

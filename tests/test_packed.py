@@ -41,7 +41,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return run_train(tmp_path_factory.mktemp("local"), *LINE)
 
 
-@pytest.mark.more
+@pytest.mark.more(minutes=4)
 def test_the_same_line_is_the_same_study_with_the_same_results(packed: Done, local: Done) -> None:
     assert (packed.status, local.status) == (0, 0), packed.err + local.err
     ours, theirs = (rows_of(done.folder / "studies/mlp") for done in (packed, local))

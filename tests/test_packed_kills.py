@@ -20,7 +20,7 @@ def folders_of(folder: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in (folder / "studies/mlp/trials").glob("*/model.pt")}
 
 
-@pytest.mark.more
+@pytest.mark.more(minutes=3)
 @pytest.mark.timeout(1200)
 def test_killed_at_any_moments_it_ends_as_one_that_was_not(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -15,7 +15,11 @@ from tests.test_search_kills import children, gone, start, steps_in
 from tests.test_search_loggers import store_of
 
 # MLflow's client uses what SQLAlchemy will remove.
-pytestmark = [pytest.mark.more, pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.more(minutes=3),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.timeout(600),
+]
 
 # Values that 1 and 2 threads agree on, and no dropout, whose noise is another's; 1e30 diverges.
 LINE = ("search=mlp", "search.algorithm=grid", "search.pruner.kind=none", "search.parallel=1", "search.initial=[]")

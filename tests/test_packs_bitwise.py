@@ -41,8 +41,8 @@ def neighbours(count: int, data: TableData, *line: str) -> list[Member]:
     """Trials that share order and noise with number 0, or do not."""
     made = []
     for n in range(1, count + 1):
-        own = (f"learning_rate={0.0003 * n}", f"seed={n % 3}", f"weight_decay={0.1 / n}", f"patience={n + 1}")
-        made.append(member(*line, *own, number=n, data=data))
+        own = {"learning_rate": 0.0003 * n, "seed": n % 3, "weight_decay": 0.1 / n, "patience": n + 1}
+        made.append(member(*line, number=n, data=data, **own))
     return made
 
 

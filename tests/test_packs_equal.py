@@ -38,7 +38,7 @@ def test_gradients_along_a_trajectory_are_the_single_models(
     """At each step of a pack's way, the single model at the same weights has the same gradient."""
     line = (*SMALL, *NETS[name], "learning_rate=0.01")
     data = table(*line)
-    members = [member(*line, f"seed={seed}", number=seed, data=data) for seed in range(3)]
+    members = [member(*line, number=seed, data=data, seed=seed) for seed in range(3)]
     pack = pack_of(members, data, dtype=dtype)
     model: Any = build.model_of(config_of(*line), data.facts)
     assert type(model) is Classifier
@@ -240,8 +240,8 @@ def test_with_dropout_results_have_the_single_runs_distribution() -> None:
     singles = []
     X, y = (torch.from_numpy(a) for a in (data.splits.validation.X, data.splits.validation.y))
     for seed in range(200):
-        pack.join(member(*line, f"seed={seed}", number=seed, data=data))
-        one = member(*line, f"seed={1000 + seed}", number=seed, data=data)  # apart, for samples must be independent
+        pack.join(member(*line, number=seed, data=data, seed=seed))
+        one = member(*line, number=seed, data=data, seed=1000 + seed)  # apart, for samples must be independent
         for epoch in range(5):
             rows = (torch.from_numpy(a) for a in (data.splits.train.X, data.splits.train.y))
             for x, labels in Batches(*rows, one.batch_size, one.order, epoch=epoch):
@@ -256,5 +256,5 @@ def test_with_dropout_results_have_the_single_runs_distribution() -> None:
     assert np.std(packed) > 1e-3
     assert ks_2samp(packed, singles).pvalue > 0.01
     # The test would see dropout that is not there, or half of it.
-    wrong = trained([member(*line, "model.net.dropout=0.1", f"seed={s}", number=s, data=data) for s in range(60)], data)
+    wrong = trained([member(*line, "model.net.dropout=0.1", number=s, data=data, seed=s) for s in range(60)], data)
     assert ks_2samp([left.metrics["validation_loss"] for left in wrong.values()], singles).pvalue < 0.01

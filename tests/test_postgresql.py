@@ -19,7 +19,7 @@ from tests.conftest import ROOT, environment, run_alphard
 from tests.container.engine import debian
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.more, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.more(minutes=3), pytest.mark.timeout(900)]
 
 PLAIN, PASSWORD = "Zwoelf/geheim", "Zwoelf%2Fgeheim"  # the password, and how a URL says it
 LINE = ("search=mlp", "data.fraction=0.2", "threads=1", "epochs=3", "search.algorithm=random", "search.initial=[]")

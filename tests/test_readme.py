@@ -11,7 +11,7 @@ from tests.conftest import SHARED
 from tests.passengers import passengers
 from tests.readme import TEXT, blocks, copy_of_the_project, lines, typed
 
-pytestmark = pytest.mark.more  # about 5 minutes
+pytestmark = pytest.mark.more(minutes=5)
 
 WALK, HERE = "From your table to predictions", ("Your data", "Change it", "Search")
 # Lines that another test types, with what they need: an engine, a cloud, a bucket, a machine without .venv, a shell.

@@ -11,7 +11,7 @@ import pytest
 
 from tests.readme import copy_of_the_project, lines, typed
 
-pytestmark = pytest.mark.more  # about 4 minutes
+pytestmark = pytest.mark.more(minutes=4)
 
 ROWS = 1_000_000
 # What the walk trains for minutes is shortened; the lines are the README's.

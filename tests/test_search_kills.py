@@ -105,7 +105,7 @@ def killed_again_and_again(
     return process, kills
 
 
-@pytest.mark.more
+@pytest.mark.more(minutes=5)
 @pytest.mark.timeout(1200)
 def test_killed_at_twenty_moments_it_ends_as_one_that_was_not(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"

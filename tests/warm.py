@@ -15,9 +15,17 @@ import sklearn.datasets
 import sklearn.preprocessing  # noqa: F401
 import skops.io  # noqa: F401
 import torchmetrics  # noqa: F401
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import alphard.run
 import alphard.search.command  # noqa: F401
+from alphard import plots
+from alphard.history import History
+
+# What a first picture and a first override load and build, each fork would anew.
+plots.learning_curves(History())
+plots.confusion_matrix([[1, 2], [3, 4]], ["no", "yes"])
+OverridesParser.create().parse_overrides(["a.b=1e-3", "+c=[x,'y z',{d:null}]", "~e", "f/g@h=choice(1,i)", "j=${k.l}"])
 
 
 def run_forked(script: str, arguments: tuple[str, ...], folder: str, environment: dict[str, str], said: str) -> None:

@@ -16,7 +16,7 @@ from engine import IMAGE, ROOT, Engine
 from omegaconf import OmegaConf
 
 # The first build takes minutes.
-pytestmark = [pytest.mark.more, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.more(minutes=3), pytest.mark.timeout(1500)]
 
 OBJECTIVE = re.compile(r"^validation_accuracy: (0\.\d{6}|1\.000000)$", re.MULTILINE)
 MOST_BYTES = 1_250_000_000

@@ -139,7 +139,7 @@ def test_run_whose_upload_is_refused_keeps_its_artifacts(bucket: Bucket, unwell:
 # The whole
 
 
-@pytest.mark.more
+@pytest.mark.more(minutes=3)
 def test_store_that_stays_unwell_is_given_up_after_six_tries_and_within_a_minute(
     bucket: Bucket, unwell: Faulty
 ) -> None:

@@ -29,7 +29,7 @@ from vertex_ai.places import Container, Direct, place_for
 from vertex_ai.played import Attempt, Played
 from vertex_ai.rehearse_command import Rehearsal, count_of, rehearse
 
-pytestmark = pytest.mark.more  # trainings in real processes
+pytestmark = pytest.mark.more(minutes=6)  # trainings in real processes
 
 TINY = """# @package _global_
 defaults: [default]

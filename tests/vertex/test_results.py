@@ -27,7 +27,7 @@ from tests.vertex.service import Resource, Service
 from vertex_ai import job as jobs
 from vertex_ai.places import Direct
 
-pytestmark = pytest.mark.more  # 200 trials, several times
+pytestmark = pytest.mark.more(minutes=4)  # 200 trials, several times
 
 LINE = ["search=mlp", "data=breast_cancer", "epochs=2", "search.trials=200", "search.parallel=8"]
 GIVEN = ["project=p", "region=europe-west4", "image=i"]
