@@ -25,7 +25,7 @@ test: setup lint ## the quick suite: minutes, nothing but Python
 test-all: test ## and what needs more: the other Hydra, containers, kills, servers, thousands of examples
 	$(PIP) -c constraints.txt -e '.[mlflow]'
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --timeout=900 -m more $(ARGS)
-	PYTHONPATH=$(OVERLAY) $(BIN)/pytest -n 2 --dist loadfile -m hydra $(ARGS)
+	PYTHONPATH=$(OVERLAY) $(BIN)/pytest -n 2 --dist loadfile -m 'hydra and not more' $(ARGS)
 	ALPHARD_TEST_COLD=1 $(BIN)/pytest -n 2 tests/test_bad_input.py tests/test_train.py $(ARGS)
 
 lint: setup
