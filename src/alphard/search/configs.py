@@ -20,7 +20,14 @@ from alphard.search.space import Categorical, Dimension, Space
 
 ABSENT = "\0"  # no config holds it
 REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}")  # to what stands at a path, from the root
-Places = dict[str, list[list[str]]]  # the paths at which the value of a key stands, by reference, and the key itself
+
+
+@dataclass
+class Plain:
+    """A config without references, and the paths at which the value of each key stands, its own among them."""
+
+    config: dict[str, Any]
+    places: dict[str, list[list[str]]]
 
 
 @dataclass
@@ -39,10 +46,10 @@ class Configs:
     overrides: tuple[str, ...]
     groups: frozenset[str] = frozenset()
     _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, repr=False)
-    _plain: dict[tuple[str, ...], tuple[dict[str, Any], Places] | None] = field(default_factory=dict, repr=False)
+    _settled: dict[tuple[str, ...], "DictConfig | Plain"] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_composed": {}, "_plain": {}}
+        return self.__dict__ | {"_composed": {}, "_settled": {}}
 
     def compose(self, *overrides: str, hydra: bool = False) -> DictConfig:
         """The config of the command line and `overrides`; raises what Hydra raises."""
@@ -66,23 +73,27 @@ class Configs:
         return of_one_run(config)
 
     def to_read(self, space: Space, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What `trial` gives, in plain dicts where its references say no more than where a value stands.
+        """What `trial` gives, good until the next call, which may change the same object.
 
-        OmegaConf's own copies and lookups would take most of the time that a packed trial does not train.
+        In plain dicts where its references say no more than where a value stands: OmegaConf's own copies and lookups
+        would take most of the time that a packed trial does not train.
         """
         values = self._values(space, chosen)
         # A dict is merged into what is there, and a reference is none elsewhere.
         if any(isinstance(value, dict) or "${" in str(value) for value in values.values()):
             return self.trial(space, chosen)
         alike = (*self._choices(chosen), *values)
-        if alike not in self._plain:
-            self._plain[alike] = _settled(self.trial(space, chosen), values)
-        settled = self._plain[alike]
-        if settled is None:
-            return self.trial(space, chosen)
-        config: dict[str, Any] = _copied(settled[0])
+        if alike not in self._settled:
+            whole = self.trial(space, chosen)
+            self._settled[alike] = _plain(whole, values) or whole
+        found = self._settled[alike]
+        if isinstance(found, DictConfig):
+            for key, value in values.items():
+                OmegaConf.update(found, key, value)
+            return found
+        config: dict[str, Any] = _copied(found.config)
         for key, value in values.items():
-            for *above, last in settled[1][key]:
+            for *above, last in found.places[key]:
                 node = config
                 for name in above:
                     node = node[name]
@@ -100,7 +111,7 @@ class Configs:
         return OmegaConf.select(self.trial(Space(()), {}), dimension.key, default=ABSENT)
 
 
-def _settled(config: DictConfig, keys: Iterable[str]) -> tuple[dict[str, Any], Places] | None:
+def _plain(config: DictConfig, keys: Iterable[str]) -> Plain | None:
     """The config without references, and where in it the values of `keys` stand.
 
     A mark in a value's place tells where references bring it.  They must be plain: None where a resolver makes
@@ -121,7 +132,7 @@ def _settled(config: DictConfig, keys: Iterable[str]) -> tuple[dict[str, Any], P
     places = {key: [path for path, leaf in found.items() if leaf == mark] for key, mark in marks.items()}
     if any(OmegaConf.select(marked, path) != marks[key] for key, paths in places.items() for path in paths):
         return None  # a key with a dot in it, which is no path
-    return plain, {key: [path.split(".") for path in paths] for key, paths in places.items()}
+    return Plain(plain, {key: [path.split(".") for path in paths] for key, paths in places.items()})
 
 
 def _copied(node: Any) -> Any:
