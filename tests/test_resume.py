@@ -505,7 +505,7 @@ def test_a_signal_in_a_step_that_does_not_end_is_not_waited_for(tmp_path: Path) 
         count.append(1)
         if len(count) == 13:
             signal.raise_signal(signal.SIGTERM)
-            time.sleep(30)
+            time.sleep(60)
         return really(*args)
 
     began = time.monotonic()
@@ -513,7 +513,7 @@ def test_a_signal_in_a_step_that_does_not_end_is_not_waited_for(tmp_path: Path) 
         patch.setattr(Classifier, "training_step", slow)
         with pytest.raises(Interrupted, match="SIGTERM"):
             train(tmp_path, *SHORT)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
     assert json.loads((tmp_path / "metrics.json").read_text())["best_epoch"] == 1
 
 
