@@ -127,12 +127,20 @@ def test_killed_and_interrupted_each_trial_has_one_run_that_was_not(tmp_path: Pa
     assert {trial.state.name for trial in trials.values()} == {"COMPLETE", "PRUNED"}
 
     lost = next(name for name, trial in trials.items() if trial.state.name == "COMPLETE")
-    client.delete_run(runs[lost].info.run_id)  # as where a process ended between the study's word and MLflow's
-    assert start(tmp_path, line).wait(60) == 0, (tmp_path / "out").read_text()
-    _, runs = runs_of(tmp_path)
-    curves = curves_of(client, runs[lost])
-    assert dict(curves["validation_accuracy"]) == trials[lost].intermediate_values
-    assert [value for _, value in curves["final/validation_accuracy"]] == [trials[lost].value]
+    run, step = runs[lost], min(trials[lost].intermediate_values)
+    for begun in (False, True):  # as where a process ended between the study's word and MLflow's, or in its midst
+        client.delete_run(run.info.run_id)
+        if begun:
+            again = client.create_run(run.info.experiment_id, tags=run.data.tags).info.run_id
+            client.log_metric(again, "validation_accuracy", trials[lost].intermediate_values[step], step=step)
+        assert start(tmp_path, line).wait(120) == 0, (tmp_path / "out").read_text()
+        _, runs = runs_of(tmp_path)
+        run = runs[lost]
+        curves = curves_of(client, run)
+        assert len(curves["validation_accuracy"]) == len(trials[lost].intermediate_values)
+        assert dict(curves["validation_accuracy"]) == trials[lost].intermediate_values
+        assert [value for _, value in curves["final/validation_accuracy"]] == [trials[lost].value]
+        assert (run.info.status, run.data.tags["alphard.state"]) == ("FINISHED", "complete")
 
 
 def test_a_logger_that_fails_costs_no_trial_and_one_line_says_so(tmp_path: Path) -> None:

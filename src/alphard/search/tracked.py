@@ -102,20 +102,29 @@ class Tracked:
             if trial.state == TrialState.RUNNING and not trial.user_attrs.get(results.INTERRUPTED):
                 continue  # another process trains it
             for run in open_:
+                if ended:
+                    self._tell(run.info.run_id, trial)
                 store.end(self.client, run.info.run_id, results.STATES[trial.state] if ended else "killed", error)
 
     def _made(self, trial: FrozenTrial) -> Any:
-        """A run of what the study knows of a trial: it failed before it had one, or its process ended first."""
+        """A run for a trial that failed before it had one, or whose process ended first."""
         assert self.client is not None
         place = self.place(trial.number, trial.params)
-        made = self.client.create_run(self.experiment, tags={**place.tags, "mlflow.runName": place.name})
-        store.log_params(self.client, made.info.run_id, place.params)
-        name = store.key_of(self.said["search.objective"])
-        for step, value in trial.intermediate_values.items():
-            self.client.log_metric(made.info.run_id, name, value, step=step)
-        if trial.value is not None and trial.state == TrialState.COMPLETE:
-            self.client.log_metric(made.info.run_id, f"final/{name}", trial.value)
-        return made
+        return self.client.create_run(self.experiment, tags={**place.tags, "mlflow.runName": place.name})
+
+    def _tell(self, run: str, trial: FrozenTrial) -> None:
+        """Tell a run what the study knows of its trial and its own process had not told yet."""
+        assert self.client is not None
+        store.log_params(self.client, run, self.place(trial.number, trial.params).params)
+        known = [*trial.intermediate_values.items()]
+        final = [(0, trial.value)] if trial.value is not None and trial.state == TrialState.COMPLETE else []
+        prefix = f"{self.node['prefix']}-" if self.node.get("prefix") else ""
+        for kind, values in (("", known), ("final/", final)):
+            name = store.key_of(f"{prefix}{kind}{self.said['search.objective']}")
+            there = {point.step for point in self.client.get_metric_history(run, name)}
+            for step, value in values:
+                if step not in there and not (kind and there):
+                    self.client.log_metric(run, name, value, step=step)
 
     def _found(self) -> None:
         """The best trial, and the study's files."""
