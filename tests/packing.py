@@ -18,6 +18,7 @@ from tests.in_process import config_of, run_here
 from tests.passengers import passengers
 
 CPU = torch.device("cpu")
+composed = functools.cache(config_of)
 SMALL = ("data=breast_cancer", "trainer=cpu", "threads=1", "model.net.hidden=[16,8]", "model.net.dropout=0", "epochs=3")
 
 
@@ -30,13 +31,10 @@ def table(*line: str) -> TableData:
 
 def member(*line: str, number: int = 0, data: TableData | None = None, **values: Any) -> Member:
     """The trial that a line trains, with `values` of its own, which are not composed anew."""
-    config = composed(line).copy()
+    config = composed(*line).copy()
     for key, value in values.items():
         OmegaConf.update(config, key, value)
     return member_of(number, config, data or table(*line))
-
-
-composed = functools.cache(lambda line: config_of(*line))
 
 
 def pack_of(

@@ -227,6 +227,7 @@ def names(total: int) -> list[str]:
 
 
 def must_hold(chosen: list[str], valid: Path, folder: Path, servers: list[Connection]) -> None:
+    assert chosen
     faults: list[str] = []
 
     def work(mine: list[str], server: Connection) -> None:
@@ -244,7 +245,6 @@ def must_hold(chosen: list[str], valid: Path, folder: Path, servers: list[Connec
         parts = [pool.submit(work, chosen[n :: len(servers)], server) for n, server in enumerate(servers)]
         for part in parts:
             part.result()
-    assert chosen
     assert not faults, f"{len(faults)} of {len(chosen)}:\n" + "\n\n".join(faults)
 
 

@@ -46,7 +46,7 @@ class Configs:
     overrides: tuple[str, ...]
     groups: frozenset[str] = frozenset()
     _composed: dict[tuple[str, ...], DictConfig] = field(default_factory=dict, repr=False)
-    _settled: dict[tuple[str, ...], "DictConfig | Plain"] = field(default_factory=dict, repr=False)
+    _settled: dict[tuple[str, ...], DictConfig | Plain] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_composed": {}, "_settled": {}}

@@ -26,8 +26,8 @@ GIB = 1 << 30
 # Rows times parameters of a step whose time is mostly spent between operations: such trials pack, whatever a busy
 # machine measures, for in a pack a trial's last bits are others than alone.
 SMALL = {"cpu": 5e6, "cuda": 2e9}
-SLOWER = "steps of its size are no faster together than one by one"
 LIKELY = 64  # of those, so many are worth it in any case
+SLOWER = "steps of its size are no faster together than one by one"
 FEWEST = 2  # trials of a pack: one alone would be another arithmetic
 EXPECTED = 2.0  # trials of a kind in the whole study; with fewer there is nothing to pack
 

@@ -115,7 +115,7 @@ class Tracked:
     def _tell(self, run: str, trial: FrozenTrial) -> None:
         """Tell a run what the study knows of its trial and its own process had not told yet."""
         assert self.client is not None
-        store.log_params(self.client, run, self.place(trial.number, trial.params).params)
+        store.log_params(self.client, run, self.space.values(trial.params))
         known = [*trial.intermediate_values.items()]
         final = [(0, trial.value)] if trial.value is not None and trial.state == TrialState.COMPLETE else []
         prefix = f"{self.node['prefix']}-" if self.node.get("prefix") else ""
