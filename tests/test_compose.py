@@ -53,6 +53,15 @@ def test_the_key_that_was_meant_is_said(word: str, problem: str) -> None:
     assert one.startswith(problem)
 
 
+def test_a_class_of_ones_own_may_take_a_key_that_another_option_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alphard.compose.own_packages", lambda: frozenset({"mine"}))
+    ours, theirs = (
+        "+data.noise=1 adds it, where mine.Moons takes it",
+        "data=synthetic has it: data=synthetic data.noise=1",
+    )
+    assert f"data.noise: no such key; {ours}; {theirs}" in said("data._target_=mine.Moons", "data.noise=1")
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

@@ -1,6 +1,7 @@
 """Which trials stack, which do not and why, and when each stops."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import nn
 
+from alphard.data import Splits, Table, TableData
 from alphard.packs import memory
 from alphard.packs.kind import Unpackable, must_stack, structure
 from alphard.packs.stopping import Stopping
@@ -122,6 +124,24 @@ def test_a_config_that_trains_alone_names_its_path(override: str, path: str) -> 
     with pytest.raises(Unpackable) as why:
         member(*SMALL, *override.split(), data=data)
     assert why.value.path == path
+
+
+@dataclass  # as a user writes one: it compares by value, so that it has no hash
+class Own(TableData):
+    draws: bool = False
+
+    def load(self) -> Splits:
+        random = np.random if self.draws else np.random.default_rng(0)
+        X, y = random.normal(size=(40, 3)).astype(np.float32), np.arange(40) % 2
+        return Splits.of([Table(X[:30], y[:30]), Table(X[30:], y[30:])], ["a", "b", "c"], ["no", "yes"])
+
+
+def test_rows_of_ones_own_pack_unless_they_draw_as_the_weights_do_after_them() -> None:
+    assert member(*SMALL, data=Own()).kind == member(*SMALL, data=Own()).kind
+    drawing = Own(draws=True)
+    for _ in range(2):
+        with pytest.raises(Unpackable, match=r"^Own\.load draws from a global generator"):
+            member(*SMALL, data=drawing)
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])

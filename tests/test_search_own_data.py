@@ -16,7 +16,7 @@ import numpy as np
 from alphard.data import Splits, Table, TableData
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass
 class Moons(TableData):
     rows: int = 90
 
@@ -25,6 +25,7 @@ class Moons(TableData):
         y = (X[:, 0] > X[:, 1] ** 2).astype(np.int64)
         return Splits.of([Table(X[::2], y[::2]), Table(X[1::2], y[1::2])], ["a", "b"], ["out", "in"])
 """
+SPACE = ("search.trials=4", "search.parallel=2", "epochs=2", "search.initial=[]")
 WARNING = (
     "warning: data: mine.moons.Moons takes batch_size and is not told; the setting says nothing until its YAML has "
     "batch_size: ${batch_size}"
@@ -61,8 +62,16 @@ def test_a_batch_size_that_says_nothing_is_told_once(project: Path) -> None:
 
 @pytest.mark.more
 def test_a_search_tells_it_once_and_before_its_first_trial(project: Path) -> None:
-    space = ("search.trials=4", "search.parallel=2", "epochs=2", "search.initial=[]")
-    done = call(project, "search=mlp", *space)
+    done = call(project, "search=mlp", *SPACE)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines() == [WARNING]
     assert "4 (4 complete)" in done.stdout
+
+
+@pytest.mark.more
+def test_rows_of_ones_own_train_in_packs(project: Path) -> None:
+    told = ("+data.batch_size=${batch_size}", "output_dir=packed", "search.engine=packed", "search.parallel=1")
+    done = call(project, "search=mlp", *SPACE, *told, "model.net.hidden=[8]", "optimizer=adamw")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4 (4 complete)" in done.stdout
+    assert "one at a time" not in done.stdout  # which a line says where trials do not pack

@@ -21,6 +21,7 @@ from alphard.foreign import leads_elsewhere
 from alphard.hydra_seam import BASE
 from alphard.lookup import how_to_choose, options, options_with, paths, similar
 from alphard.refusals import QUOTED, Refusals, first_line, illegible, no_option, ungrammatical
+from alphard.targets import own_packages
 
 __all__ = ["Refusals", "Refused", "compose", "first_line", "must_be_sound", "of_one_run", "refused"]
 
@@ -179,14 +180,19 @@ def meant(configs: Path, text: str, key: str, config: DictConfig) -> str:
     if key.startswith("search.") and config.get("search") is None:
         return f"; choose a search first: {how_to_choose(configs, 'search')}"
     known, exact = similar(key, config)
-    if not exact and (having := options_with(configs, key)):
-        return f"; {' or '.join(having)} has it: {having[0]} {text}"
-    if known:
-        return f"; did you mean `{'` or `'.join(known)}`?"
+    having, elsewhere = options_with(configs, key), ""
+    if having and not exact:
+        elsewhere = f"; {' or '.join(having)} has it: {having[0]} {text}"
     parent = key.rpartition(".")[0]
     node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else None
-    if isinstance(node, DictConfig) and "_target_" in list(node):
-        return f"; +{text} adds it, where {node._target_} takes it"
+    target = str(node._target_) if isinstance(node, DictConfig) and "_target_" in list(node) else ""
+    # The YAML of ours names all that its class takes; a user's own may leave to its class what it rarely says.
+    if elsewhere and target.partition(".")[0] not in own_packages():
+        return elsewhere
+    if known:
+        return f"; did you mean `{'` or `'.join(known)}`?"
+    if target:
+        return f"; +{text} adds it, where {target} takes it{elsewhere}"
     groups = (path.name for path in configs.iterdir() if path.is_dir())
     return nearest(key, [*paths(config), *groups]) or "; --cfg job shows them all"
 

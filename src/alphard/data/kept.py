@@ -68,10 +68,14 @@ def digest(splits: Splits) -> int:
     return found
 
 
+def generators() -> bytes:
+    """The states of all global generators."""
+    return pickle.dumps((random.getstate(), np.random.get_state(), torch.get_rng_state().numpy()))
+
+
 def _around(data: TableData) -> bytes | None:
     """All that `load` could change beside the rows; None where that cannot be told."""
-    generators = (random.getstate(), np.random.get_state(), torch.get_rng_state().numpy())
     try:
-        return pickle.dumps((generators, {name: value for name, value in vars(data).items() if name != "splits"}))
+        return pickle.dumps((generators(), {name: value for name, value in vars(data).items() if name != "splits"}))
     except Exception:  # an attribute of a user's own class may refuse in its own way
         return None

@@ -2,9 +2,7 @@
 
 import inspect
 import json
-import pickle
 import random
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +16,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from alphard import build
 from alphard.construct import snapshot
-from alphard.data import TableData
+from alphard.data import TableData, kept
 from alphard.models import BestWeights, Classifier
 from alphard.models.classifier import net_of, weights_of
 from alphard.packs.kind import Unpackable, must_stack, structure
@@ -37,6 +35,7 @@ SERVING = ("train_dataloader", "val_dataloader", "_on_device", "setup")
 SIGNATURE = inspect.signature(Classifier)
 OF_MODEL = ("log_graph", "log_model")  # what a logger takes from the model itself
 MOVING = ("transfer_batch_to_device", "on_before_batch_transfer", "on_after_batch_transfer")
+DRAWS = "_draws_from_a_global_generator"
 
 
 def member_of(number: int, config: Mapping[str, Any], data: TableData) -> Member:
@@ -136,19 +135,14 @@ def _must_serve_plainly(data: TableData) -> None:
             raise Unpackable(f"{kind.__name__} has a {name} of its own", at)
     if kind.__module__.startswith("alphard."):
         return
-    if data not in _drawing:
-        before = _generators()
+    # Kept with the rows themselves: a dataclass of a user's own, which compares by value, is no key of a dict.
+    known = vars(data)
+    if DRAWS not in known:
+        before = kept.generators()
         data.whole()
-        _drawing[data] = before != _generators()
-    if _drawing[data]:
+        known[DRAWS] = before != kept.generators()
+    if known[DRAWS]:
         raise Unpackable(f"{kind.__name__}.load draws from a global generator, as the weights do after it", at)
-
-
-def _generators() -> tuple[bytes, ...]:
-    return torch.get_rng_state().numpy().tobytes(), pickle.dumps(np.random.get_state()), pickle.dumps(random.getstate())
-
-
-_drawing: "weakref.WeakKeyDictionary[TableData, bool]" = weakref.WeakKeyDictionary()
 
 
 def _callbacks(config: Mapping[str, Any]) -> tuple[Stopping | None, Best | None]:
