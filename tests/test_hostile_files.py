@@ -350,7 +350,6 @@ def test_small_mistakes_have_remedies(study: Path, capsys: pytest.CaptureFixture
         return capsys.readouterr().err
 
     study.rename(study.with_name("other"))
-    assert "a study's folder keeps the name that it was made under" in said_of("results", "studies/other")
     assert "holds no study; there are studies/other; name one" in said_of("results", "studies")
     assert "study.yaml is a file; give the folder of a study" in said_of("results", "studies/other/study.yaml")
     assert "out: is given twice; give it once" in said_of("predict", "run", "rows.csv", "out=a.csv", "out=b.csv")

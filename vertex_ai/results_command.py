@@ -1,7 +1,8 @@
-"""`alphard results JOB`: what a tuning job of Vertex AI found, gathered into a study's folder and shown.
+"""`alphard results JOB`: what a job of Vertex AI found, gathered into a study's folder and shown.
 
-JOB is its name, projects/…/hyperparameterTuningJobs/N, or its folder, gs://…/STUDY/TIME.  A URL of one run's folder,
-as a trial's or a custom job's gs://…/model, gives that run's scores and report.
+JOB is its name, projects/…/hyperparameterTuningJobs/N or …/customJobs/N, or its folder, gs://…/STUDY/TIME.  A study by
+its folder's URL is brought here likewise; the URL of one run's folder, as a trial's or a training's gs://…/model, gives
+that run's scores and report.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 
 from alphard import run_page
 from alphard.errors import UserError
-from alphard.search import report
+from alphard.search import brought, report
 from alphard.storage import Folder, is_url
 from vertex_ai import settings
 from vertex_ai.follow import words_of
@@ -36,12 +37,39 @@ def main(arguments: Sequence[str]) -> int:
         problems.append(f"alphard results: {' '.join(names) or 'no job'}: give one job's name or folder")
     if problems:
         raise UserError(*problems)
-    if is_url(names[0]) and _job_file(run := Folder(names[0], "folder")) is None and run_page.holds_run(run):
+    if not is_url(names[0]):
+        return _show(*of_service(names[0], given.endpoint))
+    run = Folder(names[0], "folder")
+    if _job_file(run) is not None:
+        return _show(*of_folder(names[0]))
+    if brought.holds_study(run):
+        return _bring(run, STUDIES / run.path.rpartition("/")[2], None)
+    if run_page.holds_run(run):
         run_page.show(run)
         return 0
-    job, base, to = of_folder(names[0]) if is_url(names[0]) else of_service(names[0], given.endpoint)
+    return _show(*of_folder(names[0]))
+
+
+def _show(job: dict[str, Any], base: Folder, to: Path) -> int:
+    """Gather the trials of a tuning job, or bring the study that a custom job has made, and show it.
+
+    Raises UserError where there is none.
+    """
+    if "studySpec" not in job:
+        there = Folder(base.uri("model"), base.at)
+        if not brought.holds_study(there):
+            why = "is one training and no search, or one that has left nothing yet"
+            raise UserError(f"{job.get('name', base.path)}: {why}; its artifacts are in {there.path}; {_DRAWS}")
+        return _bring(there, to, job.get("name"))
     trials = Gathering(job, base, to).gather()
     _say(job, base, to, trials)
+    report.show_whole(to)
+    return 0
+
+
+def _bring(there: Folder, to: Path, job: str | None) -> int:
+    brought.home(there, to, job)
+    print(f"{there.path} -> {to}")
     report.show_whole(to)
     return 0
 
@@ -54,15 +82,10 @@ def of_service(text: str, endpoint: str | None) -> tuple[dict[str, Any], Folder,
     with Client.of(str(name), endpoint) as client:
         job = client.get(str(name))
     folder = _folder(job)
-    if "studySpec" not in job:
-        remedy = f"its artifacts are in {folder}/model; {_DRAWS}" if folder else "it had no folder for artifacts"
-        raise UserError(f"{name}: is one training and no search; {remedy}")
     if folder is None:
-        raise UserError(
-            f"{name}: has no baseOutputDirectory, so that its trials left nothing; alphard submit gives one"
-        )
+        raise UserError(f"{name}: has no baseOutputDirectory, so that it left nothing; alphard submit gives one")
     # A job of a grid or of one trial may have begun none.
-    return {"trials": []} | job, Folder(folder, "baseOutputDirectory"), STUDIES / name.number
+    return {"trials": [], "name": str(name)} | job, Folder(folder, "baseOutputDirectory"), STUDIES / name.number
 
 
 def of_folder(url: str) -> tuple[dict[str, Any], Folder, Path]:
@@ -76,10 +99,6 @@ def of_folder(url: str) -> tuple[dict[str, Any], Folder, Path]:
     if not isinstance(job, dict):
         what = "is no job's" if content is not None else "is not there, so this is no job's folder"
         raise UserError(f"{base.uri(JOB_FILE)} {what}; give gs://…/STUDY/TIME, or the job's name, projects/…")
-    if "studySpec" not in job:
-        raise UserError(
-            f"{base.path}: is of one training and no search; its artifacts are in {base.uri('model')}; {_DRAWS}"
-        )
     known = {key: value for key, value in job.items() if key not in ("trials", "state")}
     return known, base, STUDIES / "-".join(base.path.split("/")[-2:])
 

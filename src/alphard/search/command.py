@@ -1,10 +1,11 @@
 """`python train.py search=NAME`: a study begun, or gone on with, to its end."""
 
+import dataclasses
 import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,17 @@ import yaml
 from omegaconf import DictConfig
 from optuna.exceptions import StorageInternalError
 
-from alphard import storage
 from alphard.errors import Interrupted, TrainingError, UserError, masked
 from alphard.fingerprint import fingerprint, resolved_sha256
 from alphard.search import grammar, live, local, queue, report, results, storages
+from alphard.search.carried import carried
 from alphard.search.plan import Plan, plan
 from alphard.search.space import Categorical
 from alphard.search.study import Study
 from alphard.search.tracked import Tracked
 from alphard.search.warm import warm_trials
 from alphard.search.worker import Setup
+from alphard.storage import Folder
 
 MAY_CHANGE = {"trials", "parallel", "max_failures", "time_budget", "storage", "folder", "pack"}
 
@@ -33,21 +35,31 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
     Raises UserError before the first trial for what the user can mend, TrainingError where the storage is lost later.
     """
     this = plan(config, overrides)
+    if this.there is None:
+        _found(this, overrides, lambda: None)
+        return
+    with carried(Folder(*this.there), this.folder.name) as study:
+        _found(dataclasses.replace(this, folder=study.folder), overrides, study.carry)
+
+
+def _found(this: Plan, overrides: Sequence[str], at_each_turn: Callable[[], None]) -> None:
     with Tracked(this.base, this.folder, this.settings.storage, this.space, _params(this)) as runs:
         try:
-            _search(this, overrides, runs)
+            _search(this, overrides, runs, at_each_turn)
         except StorageInternalError as error:
             where = masked(str(this.settings.storage or this.folder))
             raise TrainingError(f"search.storage: {where}: {storages.said(error)}; the same line goes on") from error
         conclude(this)
 
 
-def _search(this: Plan, overrides: Sequence[str], runs: Tracked) -> None:
+def _search(this: Plan, overrides: Sequence[str], runs: Tracked, at_each_turn: Callable[[], None]) -> None:
     study = None
     workers_of, shown_by = _engine(this.settings.engine)
     if (this.folder / results.ABOUT).exists():
         _must_be_there(this)
         study = _open(this)
+        if this.there:  # its configs need not lie where they lay on the machine before
+            _describe(this, overrides)
         runs.open(study)  # at once: one that was killed has not told it yet, and this one may be interrupted
         if not study.left():
             study.recover()  # one that was killed at its very end has left an owner's file, and folders
@@ -65,8 +77,13 @@ def _search(this: Plan, overrides: Sequence[str], runs: Tracked) -> None:
             runs.open(study)
             budget = this.settings.time_budget
             until = None if budget is None else time.monotonic() + 60 * budget
+
+            def may_begin() -> bool:
+                at_each_turn()
+                return until is None or time.monotonic() < until
+
             with shown_by(study) as view:
-                workers.search(study, view, lambda: until is None or time.monotonic() < until)
+                workers.search(study, view, may_begin)
         except Interrupted:
             _say_again(study)
             raise
@@ -90,7 +107,7 @@ def _engine(name: str) -> tuple[type[local.Workers], type[live.Progress]]:
 def conclude(this: Plan) -> None:
     """Print what the study found; raises TrainingError where no trial came to its end."""
     said, rows, columns = results.rows(this.folder, this.settings.storage)
-    report.show(this.folder, said, rows, columns, most=10)
+    report.show(this.folder, said, rows, columns, most=10, there=this.there and this.there[0])
     if rows and all(row["state"] == "failed" for row in rows):
         raise TrainingError(f"search: all {len(rows)} trials failed; the first said: {rows[0]['error']}")
 
@@ -132,7 +149,7 @@ def _describe(this: Plan, overrides: Sequence[str]) -> None:
         known = "results and retrain take it from PGPASSWORD or ~/.pgpass"
         print(f"search.storage: {results.ABOUT} keeps no password; {known}")
     said = {"configs": told, "overrides": _kept(overrides), "search": node}
-    storage.Folder(str(this.folder)).write(results.ABOUT, yaml.safe_dump(said, sort_keys=False).encode())
+    Folder(str(this.folder)).write(results.ABOUT, yaml.safe_dump(said, sort_keys=False).encode())
 
 
 def _kept(overrides: Sequence[str]) -> list[str]:

@@ -9,13 +9,13 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from alphard import storage
 from alphard.compose import of_one_run
 from alphard.errors import UserError
 from alphard.search import checking, grammar, settings
 from alphard.search.configs import Configs, group_choices
 from alphard.search.settings import Settings
 from alphard.search.space import Space
+from alphard.storage import is_url
 
 
 @dataclass
@@ -24,6 +24,8 @@ class Plan:
 
     base:    the config of all its trials, without what the space sets.
     choices: each config group's option in it.
+    folder:  of the study.
+    there:   its URL where it lies elsewhere, and the config path that says so; then `folder` says what it is called.
     node:    the `search:` node as it is written.
     """
 
@@ -33,6 +35,7 @@ class Plan:
     base: DictConfig
     choices: dict[str, Any]
     folder: Path
+    there: tuple[str, str] | None
     node: dict[str, Any]
 
 
@@ -70,7 +73,7 @@ def plan(config: DictConfig, overrides: Sequence[str]) -> Plan:
     checking.must_agree(space, said, configs, grammar.keys(written))
     node: Any = OmegaConf.to_container(config.search, resolve=False)
     base = of_one_run(configs.compose())
-    return Plan(said, space, configs, base, choices, _folder(config, choices), node)
+    return Plan(said, space, configs, base, choices, *_folder(config, choices), node)
 
 
 def checked(configs: Path, overrides: Sequence[str]) -> Plan:
@@ -85,12 +88,15 @@ def checked(configs: Path, overrides: Sequence[str]) -> Plan:
     return this
 
 
-def _folder(config: DictConfig, choices: Mapping[str, Any]) -> Path:
-    given = config.get("output_dir") or config.search.get("folder") or os.environ.get("AIP_MODEL_DIR")
-    if given is not None and storage.is_url(given):
-        raise UserError(f"output_dir: {given}: a study is a folder on a disk; search.storage may be elsewhere")
+def _folder(config: DictConfig, choices: Mapping[str, Any]) -> tuple[Path, tuple[str, str] | None]:
+    said = {"output_dir": config.get("output_dir"), "search.folder": config.search.get("folder")}
+    said["AIP_MODEL_DIR"] = os.environ.get("AIP_MODEL_DIR")
+    at, given = next(((at, path) for at, path in said.items() if path), ("", None))
     names = [str(choices[group]).replace("/", "-") for group in ("experiment", "search") if choices.get(group)]
-    return Path(given).expanduser() if given else Path("studies") / "-".join(names)
+    own = Path("studies") / "-".join(names)
+    if given is not None and is_url(given):
+        return own, (given.rstrip("/"), at)
+    return Path(given).expanduser() if given else own, None
 
 
 def _must_not_sweep_the_search(overrides: Sequence[str]) -> None:

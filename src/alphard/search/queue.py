@@ -15,6 +15,7 @@ from alphard.fingerprint import changes
 from alphard.search import optuna_seam
 from alphard.search.settings import Settings
 from alphard.search.space import Categorical, Space
+from alphard.search.storages import name_in
 
 
 def opened(
@@ -25,13 +26,13 @@ def opened(
     epochs: int,
     warm: Sequence[FrozenTrial],
 ) -> optuna.Study:
-    """The study called as `folder` is, whose attribute `warm` counts the trials that it has from another.
+    """The study of `folder`, whose attribute `warm` counts the trials that it has from another.
 
     Raises UserError where another study has that name.
     """
     study = optuna.create_study(
         storage=storage,
-        study_name=folder.name,
+        study_name=name_in(storage, folder),
         direction=settings.direction,
         pruner=optuna_seam.pruner(settings, epochs),
         load_if_exists=True,

@@ -31,11 +31,14 @@ def show(
     columns: list[str],
     most: int = MOST,
     trials: Sequence[FrozenTrial] | None = None,
+    there: str | None = None,
 ) -> None:
     """Print a study's table, `most` rows of it, and leave trials.csv and the winner's experiment in its folder.
 
     trials: what report.html is drawn of; None draws none, and says how.
+    there:  what people know the folder by, where that is elsewhere and `folder` a copy.
     """
+    place = there or str(folder)
     objective = said["search"]["objective"]
     shown = [name for name in columns if name not in ("near_best", "error")]
     table = Table(*shown)
@@ -43,7 +46,7 @@ def show(
         table.add_row(*(_cell(row, name, objective) for name in shown))
     tables.show(table)
     if len(rows) > most:
-        where = f"alphard results {folder}" if trials is None else folder / CSV
+        where = f"alphard results {place}" if trials is None else f"{place}/{CSV}"
         print(f"… and {len(rows) - most} more: {where}")
     near = sum(bool(row["near_best"]) for row in rows) - 1
     if near > 0:
@@ -54,20 +57,20 @@ def show(
     for row in errors[:3]:
         print(f"  trial {row['trial']}: {row['error'].splitlines()[0]}")
     if errors:
-        print(f"  what they printed: {folder}/trials/<trial>/training.log")
+        print(f"  what they printed: {place}/trials/<trial>/training.log")
     drawn = None
     if trials is not None and page.drawable():
         from alphard.search import study_page  # a second of imports
 
         drawn = study_page.write(folder, said, trials, rows, columns)  # which may find that nobody wrote this study
     Folder(str(folder)).write(CSV, results.csv_text(rows, columns).encode())
-    print(f"table: {folder / CSV}")
+    print(f"table: {place}/{CSV}")
     if trials is None:
-        print(f"report: alphard results {folder} draws it")
+        print(f"report: alphard results {place} draws it")
     else:
         print(page.UNDRAWN if drawn is None else f"report: {drawn}")
     if rows and rows[0]["state"] == "complete":
-        _winner(folder, said, rows[0])
+        _winner(folder, said, rows[0], there)
 
 
 def write_winner(folder: Path, said: dict[str, Any], best: results.Row) -> None:
@@ -81,12 +84,15 @@ def write_winner(folder: Path, said: dict[str, Any], best: results.Row) -> None:
         raise UserError(f"{where[:600]}; restore them, or the file") from None
 
 
-def _winner(folder: Path, said: dict[str, Any], best: results.Row) -> None:
+def _winner(folder: Path, said: dict[str, Any], best: results.Row, there: str | None) -> None:
     number, objective = best["trial"], said["search"]["objective"]
     write_winner(folder, said, best)
-    print(f"best: trial {number}, {folder / 'trials' / str(number)}")
-    print(f"  python train.py --config-dir {folder} experiment={winner.name_of(folder)}    repeats it")
-    print(f"  alphard retrain {folder} seeds=5    trains it on fresh seeds, then opens the test split")
+    print(f"best: trial {number}, {there or folder}/trials/{number}")
+    if there:
+        print(f"  alphard results {there}    brings the study here, to repeat and retrain it")
+    else:
+        print(f"  python train.py --config-dir {folder} experiment={winner.name_of(folder)}    repeats it")
+        print(f"  alphard retrain {folder} seeds=5    trains it on fresh seeds, then opens the test split")
     print(f"{objective}: {best[objective]:.6f}", flush=True)
 
 

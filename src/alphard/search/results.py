@@ -23,7 +23,7 @@ from alphard.refusals import first_line
 from alphard.search import grammar, owner
 from alphard.search.configs import Configs
 from alphard.search.space import Categorical, Space
-from alphard.search.storages import JOURNAL, storage_of, stored
+from alphard.search.storages import name_in, storage_of, stored
 from alphard.storage import Folder
 
 if TYPE_CHECKING:
@@ -140,11 +140,7 @@ def load(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[Fro
     known = OmegaConf.to_container(OmegaConf.create({"url": said["search"].get("storage")}), resolve=True)["url"]  # type: ignore[call-overload,index]
     if url is not None and stored(url) == stored(known):
         known = url
-    try:
-        study = optuna.load_study(study_name=folder.name, storage=storage_of(folder, known))
-    except KeyError:
-        known = "; a study's folder keeps the name that it was made under" if (folder / JOURNAL).exists() else ""
-        raise UserError(f"{folder}: its storage knows no study {folder.name}{known}") from None
+    study = _study(folder, known)
     with documents.judged(str(folder), "a search", RESTORE):
         words = study.user_attrs
         # Copied no deeper than they are changed here: of 10,000 trials a whole copy takes seconds.
@@ -160,7 +156,16 @@ def load(folder: Path, url: str | None = None) -> tuple[dict[str, Any], list[Fro
 def attributes(folder: Path) -> dict[str, Any]:
     """What a study itself keeps beside its trials."""
     known = OmegaConf.create({"url": about(folder)["search"].get("storage")}).url
-    return dict(optuna.load_study(study_name=folder.name, storage=storage_of(folder, known)).user_attrs)
+    return dict(_study(folder, known).user_attrs)
+
+
+def _study(folder: Path, url: str | None) -> optuna.Study:
+    storage = storage_of(folder, url)
+    try:
+        return optuna.load_study(study_name=name_in(storage, folder), storage=storage)
+    except KeyError:
+        remedy = "" if url is None else "; there, a study's folder keeps the name that it was made under"
+        raise UserError(f"{folder}: its storage knows no study {folder.name}{remedy}") from None
 
 
 def about(folder: Path) -> dict[str, Any]:
@@ -170,8 +175,12 @@ def about(folder: Path) -> dict[str, Any]:
         near = ", ".join(sorted(str(p.parent) for f in (folder, folder.parent) for p in f.glob(f"*/{ABOUT}"))[:6])
         remedy = f"there are {near}; name one" if near else "give studies/NAME, or the folder of a run"
         raise UserError(f"{folder}: holds no study; {remedy}")
-    content = Folder(str(folder), "study").read(ABOUT) or b""
-    found = documents.of_yaml(content, str(path), "a search", RESTORE)
+    return read_about(Folder(str(folder), "study").read(ABOUT) or b"", str(path))
+
+
+def read_about(content: bytes, path: str) -> dict[str, Any]:
+    """The content of the study.yaml at `path`; UserError for what no search writes."""
+    found = documents.of_yaml(content, path, "a search", RESTORE)
     try:
         TypeAdapter(About).validate_python(found, strict=True)
     except ValidationError as error:

@@ -18,7 +18,7 @@ from alphard.compose import Refusals, first_line, meant, must_be_sound
 from alphard.errors import UserError
 from alphard.noise import rows_line
 from alphard.search import report, results, tracked, winner
-from alphard.storage import Folder
+from alphard.storage import Folder, is_url
 
 WORDS = {"seeds": "5", "baselines": "true"}  # and what each is where nothing is said
 
@@ -27,6 +27,9 @@ def main(arguments: Sequence[str]) -> int:
     """Train STUDY's winner: `STUDY seeds=5 baselines=true key=value…`."""
     if not arguments or "=" in arguments[0]:
         raise UserError(f"alphard retrain: {' '.join(arguments) or 'no argument'}: give a study, studies/NAME seeds=5")
+    if is_url(arguments[0]):
+        where = f"`alphard results {arguments[0]}` brings the study into studies/"
+        raise UserError(f"alphard retrain: {arguments[0]}: {where}; give the folder that it names")
     folder = Path(arguments[0].rstrip("/"))
     count, baselines, overrides = _words(arguments[1:])
     said, found, _ = results.rows(folder)

@@ -49,6 +49,12 @@ def storage_of(folder: Path, url: str | None) -> optuna.storages.BaseStorage:
         ) from None
 
 
+def name_in(storage: optuna.storages.BaseStorage, folder: Path) -> str:
+    """What the study of `folder` is called: as the folder is, but for one in a journal, whose folder may be renamed."""
+    known = storage.get_all_studies() if isinstance(storage, InJournal) else []
+    return known[0].study_name if len(known) == 1 else folder.name
+
+
 def said(error: Exception) -> str:
     """What a storage's driver said, as one line without a password."""
     cause = error.__cause__ or error

@@ -1,0 +1,67 @@
+"""A study that lies elsewhere, as in a bucket, brought to this machine."""
+
+import os
+import shutil
+from itertools import islice
+from pathlib import Path
+
+import yaml
+
+from alphard.errors import UserError
+from alphard.lookup import here
+from alphard.search import results
+from alphard.search.results import ABOUT
+from alphard.search.storages import JOURNAL
+from alphard.storage import Folder
+
+AT_ONCE = 256  # files that are read together
+
+
+def holds_study(there: Folder) -> bool:
+    """Whether a study lies there.  Raises UserError where that cannot be told."""
+    return there.holds(ABOUT)
+
+
+def home(there: Folder, to: Path, job: str | None = None) -> None:
+    """Make `to` the study that lies there, of this project's configs; said again, it brings what is new.
+
+    job: the name of the job that made it.
+
+    What was made here, as a winner, stays.  Raises UserError where the study cannot be read, or `to` holds another.
+    """
+    if (to / ABOUT).exists() and results.about(to).get("job", {}).get("folder") != there.path:
+        raise UserError(f"{to}: holds another study than that of {there.path}; move it away")
+    about = copied(there, to)
+    if about is None:
+        raise UserError(f"{there.at}: {there.path}: holds no study, for it has no {ABOUT}")
+    said = results.read_about(about, there.uri(ABOUT))
+    said["configs"] |= {"folder": os.path.relpath(here().absolute(), to.absolute()), "extra": []}
+    said["job"] = {"name": job, "folder": there.path}
+    Folder(str(to)).write(ABOUT, yaml.safe_dump(said, sort_keys=False).encode())
+
+
+def copied(there: Folder, to: Path) -> bytes | None:
+    """Copy the study that lies there into `to`, but for study.yaml, which is returned; None where no study lies there.
+
+    What a trial's folder has no more is removed.  Raises UserError where something cannot be read.
+    """
+    # The journal first: the folders that it tells of are there already, and what a search adds meanwhile does no harm.
+    contents = there.read_all([JOURNAL])
+    names = [name for name in there.names() if is_ours(name)]
+    if ABOUT not in names:
+        return None
+    here, others = Folder(str(to), there.at), iter([name for name in names if name not in (JOURNAL, ABOUT)])
+    while contents:
+        for name, content in contents.items():
+            here.write(name, content)
+        contents = there.read_all([*islice(others, AT_ONCE)])
+    trials = {name.split("/")[1] for name in names if name.startswith("trials/")}
+    for path in (to / "trials").glob("*"):
+        if path.name not in trials:
+            shutil.rmtree(path, ignore_errors=True)
+    return there.read(ABOUT)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of this name is a part of a study: no lock, nothing half-written, nothing that leads out of it."""
+    return all(part and not part.startswith(".") for part in name.split("/"))
