@@ -9,7 +9,7 @@ ARGS ?=
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint bench constraints clean
+.PHONY: help setup again train test test-all lint bench constraints clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,14 +36,16 @@ lint: setup
 bench: setup ## ratios against references in the same script
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit; done
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt $(if $(TORCH_INDEX),again)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 15) else f"alphard needs Python 3.11 to 3.14; $(PYTHON) is {v.major}.{v.minor}: make setup PYTHON=python3.12")'
 	@echo 'setting up .venv: one to three minutes'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) $(TORCH))
+	$(if $(TORCH_INDEX),$(PIP) --force-reinstall --no-deps --index-url $(TORCH_INDEX) $(TORCH))
 	$(PIP) -c constraints.txt -e '.[dev]'
 	$(PIP) --target $(OVERLAY) --upgrade --no-deps hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 	@touch $@
+
+again: # what is set up is set up anew where torch shall come from elsewhere
 
 constraints: ## write constraints.txt anew from what pyproject.toml admits today
 	rm -rf $(VENV)-new && $(PYTHON) -m venv $(VENV)-new
