@@ -23,44 +23,72 @@ VARIABLE = re.compile(r"\$\{oc\.env:\s*(\w+)\s*\}")  # without a default
 
 
 def arguments(
-    configs: Path, given: Sequence[str], config: DictConfig, choices: Mapping[str, Any], tuned: Collection[str]
+    configs: Path,
+    given: Sequence[str],
+    config: DictConfig,
+    choices: Mapping[str, Any],
+    tuned: Collection[str],
+    beside: Sequence[str] | None = None,
 ) -> list[str]:
     """The container's arguments: the command line's, and what the search's file and configs/local add to the config.
 
-    tuned: what every trial is given anyway.
+    tuned:  what every trial is given anyway.
+    beside: of a container that runs the search too, which has the search's file: options of the tuned groups, with
+            which `config` was composed.  None is one that trains one trial, and is told nothing of the search.
     """
-    own = [text for text in given if not re.match(r"[+~]{0,2}search\b", text)]
-    without = (f"~{LOCAL}",) if (configs / "local").is_dir() else ()
-    plain = Configs(str(configs.absolute()), "config", (), without)
-    theirs = group_choices(plain.compose(*own, hydra=True))
+    searches, beside = beside is not None, tuple(beside or ())
+    own = [text for text in given if searches or not re.match(r"[+~]{0,2}search\b", text)]
+    plain = Configs(str(configs.absolute()), "config", (), without_local(configs))
+    theirs = group_choices(plain.compose(*own, *beside, hydra=True))
     for group, option in choices.items():
-        if group not in ASIDE and option != theirs.get(group):
+        if group not in (*ASIDE, *tuned) and option != theirs.get(group):
             own.append(f"{group}={literals.write(literals.plain(option))}")
-    there, wanted = (_flat(each, tuned) for each in (of_one_run(plain.compose(*own)), config))
+    there, wanted = (leaves(each, tuned, searches) for each in (plain.compose(*own, *beside), config))
     own += [f"~{path}" for path in there if path not in wanted]
     for path, value in wanted.items():
         if path not in there or _differ(there[path], value):
             own.append(f"{'' if path in there else '+'}{path}={_written(path, value)}")
-    now = _flat(of_one_run(plain.compose(*own)), tuned)
-    if wrong := next((path for path in {**wanted, **now} if _differ(now.get(path), wanted.get(path))), None):
+    now = leaves(plain.compose(*own, *beside), tuned, searches)
+    if wrong := differs(now, wanted):
         raise UserError(f"{wrong}: {wanted.get(wrong)!r}: {UNSAID}")
     return own
 
 
-def _flat(config: DictConfig, tuned: Collection[str]) -> dict[str, Any]:
-    """Every leaf by its path, unresolved; the output folder aside, which is the service's to say."""
-    found: dict[str, Any] = {}
+def without_local(configs: Path) -> tuple[str, ...]:
+    """The override that leaves configs/local out, as an image does."""
+    return (f"~{LOCAL}",) if (configs / "local").is_dir() else ()
 
-    def walk(node: Any, at: str) -> None:
-        for key, value in node.items():
-            path = f"{at}.{key}" if at else str(key)
-            if isinstance(value, dict) and value and all(KEY.fullmatch(str(inner)) for inner in value):
-                walk(value, path)
-            else:
-                found[path] = value
 
-    walk(OmegaConf.to_container(config, resolve=False), "")
+def differs(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """The first path at which two configs' leaves differ."""
+    return next((path for path in {**wanted, **there} if _differ(there.get(path), wanted.get(path))), None)
+
+
+def leaves(config: DictConfig, tuned: Collection[str] = (), searches: bool = False) -> dict[str, Any]:
+    """Every leaf of a run's config by its path, unresolved; the output folder aside, which is the service's to say.
+
+    searches: the settings of the search around it are among them.  Its space has a grammar of its own.
+    """
+    whole: Any = OmegaConf.to_container(config, resolve=False)
+    found = _flat(OmegaConf.to_container(of_one_run(config), resolve=False))
+    found |= of_search(whole["search"]) if searches else {}
     return {path: value for path, value in found.items() if path not in ("output_dir", "overwrite", *tuned)}
+
+
+def of_search(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of a search's node, but for its space."""
+    return _flat({key: value for key, value in node.items() if key != "space"}, "search")
+
+
+def _flat(node: Any, at: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        path = f"{at}.{key}" if at else str(key)
+        if isinstance(value, dict) and value and all(KEY.fullmatch(str(inner)) for inner in value):
+            found |= _flat(value, path)
+        else:
+            found[path] = value
+    return found
 
 
 def _differ(there: Any, wanted: Any) -> bool:
@@ -82,9 +110,9 @@ def _written(path: str, value: Any) -> str:
         raise UserError(f"{path}: {value!r}: {UNSAID}") from None
 
 
-def unset(config: DictConfig, environment: Collection[str]) -> Iterator[str]:
-    """Where the config needs a variable of the environment that neither the job nor the service sets."""
-    for path, value in _flat(config, ()).items():
+def unset(found: Mapping[str, Any], environment: Collection[str]) -> Iterator[str]:
+    """Which leaves need a variable of the environment that neither the job nor the service sets."""
+    for path, value in found.items():
         for name in VARIABLE.findall(str(value)):
             if name not in environment and not re.match(SERVICE, name):
                 remedy = f"give environment.{name}=…, or a default in the reference"

@@ -2,10 +2,10 @@
 
 import os
 import re
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from alphard.multirun import searches
 from alphard.search import chosen
 from alphard.search.configs import Configs, group_choices
 from alphard.search.plan import Plan, checked
-from vertex_ai import container, settings, spec
+from vertex_ai import container, settings, spec, whole_search
+from vertex_ai.body import body, trials_of
+from vertex_ai.names import CUSTOM, TUNING
 from vertex_ai.settings import Job
 
 NEEDED = ("project", "region", "image", "base")
@@ -32,11 +34,11 @@ class Submission:
     """A job, and what it was made of.
 
     job:         as the REST API takes it.
-    kind:        hyperparameterTuningJobs or customJobs.
+    kind:        TUNING, whose trials are each a container's; or CUSTOM: one training, or one whole search.
     study:       the name of what is searched or trained.
-    plan:        of a search; None for a custom job.
-    config:      what each trial trains, but for the values of its parameters.
-    local_paths: data that lies on this machine alone, as `data.path: rows.csv`.
+    plan:        of a search; None for a training.
+    config:      what is trained, but for the values of each trial's parameters.
+    local_paths: what lies on this machine alone, as `data.path: rows.csv`.
     ignored:     what only spends less, and Vertex AI has no counterpart for.
     """
 
@@ -50,9 +52,19 @@ class Submission:
     ignored: list[str]
 
     @property
+    def tuning(self) -> bool:
+        """Whether the service makes the trials."""
+        return self.kind == TUNING
+
+    @property
+    def trials(self) -> int:
+        """How many configs are trained, whoever makes them."""
+        return trials_of(self.plan) if self.plan else 1
+
+    @property
     def spec(self) -> dict[str, Any]:
         """The CustomJobSpec of the job, or of each of its trials."""
-        found: dict[str, Any] = self.job["jobSpec" if self.kind == "customJobs" else "trialJobSpec"]
+        found: dict[str, Any] = self.job["trialJobSpec" if self.tuning else "jobSpec"]
         return found
 
     @property
@@ -90,27 +102,37 @@ def _of(job: Job, rest: list[str], told: Sequence[str]) -> Submission:
     line = command_line(rest)
     line.multirun = searches(line)
     try:
-        if line.multirun:
-            chosen.must_be_one(line, configs)
-            plan = checked(configs, rest)
-            config, choices, given = plan.base, plan.choices, plan.configs.overrides
+        plan, config, choices, given = _composed(configs, line, rest)
+        whole = plan if plan and plan.settings.engine == "packed" else None  # stacked models are one machine's
+        if problems := [*_unsuited(job, config, told), *(whole_search.unsuited(job, whole) if whole else [])]:
+            raise UserError(*problems)
+        if whole:
+            said = whole_search.arguments(configs, rest, whole)
         else:
-            plan, given = None, tuple(rest)
-            configured = Configs(str(configs.absolute()), "config", (), given)
-            config, choices = of_one_run(configured.compose()), group_choices(configured.compose(hydra=True))
-            must_be_sound(config)
-        tuned = {dimension.key for dimension in plan.space if dimension.when is None} if plan else set()
-        said = container.arguments(configs, given, config, choices, tuned)
+            tuned = {dimension.key for dimension in plan.space if dimension.when is None} if plan else set()
+            said = container.arguments(configs, given, config, choices, tuned)
     except Refused as refusal:
         raise refused(configs, line, refusal) from None
-    if problems := [*_unsuited(job, config, told)]:
-        raise UserError(*problems)
     guard.refuse(said, sealed=True)
     names = [str(choices[group]).replace("/", "-") for group in ("experiment", "search") if choices.get(group)]
-    study = "-".join(names) or "train"
-    body, kind = _job(job, study, said, plan)
-    local = [*container.local_paths(config.get("data"))]
-    return Submission(body, kind, job, study, plan, config, local, spec.ignored(plan.settings) if plan else [])
+    study, kind = "-".join(names) or "train", TUNING if plan and not whole else CUSTOM
+    local = [*container.local_paths(config.get("data")), *(whole_search.local_paths(whole) if whole else [])]
+    ignored = spec.ignored(plan.settings) if plan and not whole else []
+    return Submission(body(job, kind, study, said, plan), kind, job, study, plan, config, local, ignored)
+
+
+def _composed(
+    configs: Path, line: Namespace, rest: list[str]
+) -> tuple[Plan | None, DictConfig, dict[str, Any], tuple[str, ...]]:
+    """A search's plan, the config of what is trained, each group's option in it, and the overrides of all trials."""
+    if line.multirun:
+        chosen.must_be_one(line, configs)
+        plan = checked(configs, rest)
+        return plan, plan.base, plan.choices, plan.configs.overrides
+    configured = Configs(str(configs.absolute()), "config", (), tuple(rest))
+    config, choices = of_one_run(configured.compose()), group_choices(configured.compose(hydra=True))
+    must_be_sound(config)
+    return None, config, choices, configured.overrides
 
 
 @contextmanager
@@ -149,42 +171,4 @@ def _unsuited(job: Job, config: DictConfig, told: Sequence[str]) -> Iterator[str
     for name in told:
         if name in config:
             yield f"{name}: the job and the training both have this key; name the training's otherwise"
-    yield from container.unset(config, job.environment)
-
-
-def _job(job: Job, study: str, said: list[str], plan: Plan | None) -> tuple[dict[str, Any], str]:
-    time = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S-%fZ")  # to the microsecond: no two jobs share a folder
-    head: dict[str, Any] = {"displayName": f"{job.name or study}-{time}"}
-    head |= {"labels": dict(job.labels)} if job.labels else {}
-    each = _spec(job, f"{(job.base or 'gs://BUCKET').rstrip('/')}/{study}/{time}", said)
-    if plan is None:
-        return head | {"jobSpec": each}, "customJobs"
-    trials = plan.settings.trials
-    if plan.settings.algorithm == "grid":
-        trials = min(trials, sum(1 for _ in plan.space.grid()))
-    tuning = {
-        "studySpec": spec.study_spec(plan.space, plan.settings, plan.configs, said),
-        "maxTrialCount": trials,
-        "parallelTrialCount": min(plan.settings.parallel, trials),
-        "maxFailedTrialCount": plan.settings.max_failures,
-        "trialJobSpec": each,
-    }
-    return head | tuning, "hyperparameterTuningJobs"
-
-
-def _spec(job: Job, base: str, said: list[str]) -> dict[str, Any]:
-    machine: dict[str, Any] = {"machineType": job.machine_type}
-    if job.accelerator:
-        machine |= {"acceleratorType": job.accelerator, "acceleratorCount": job.accelerator_count}
-    image: dict[str, Any] = {"imageUri": job.image, "args": said}
-    image |= {"env": [{"name": k, "value": v} for k, v in job.environment.items()]} if job.environment else {}
-    pool = {"machineSpec": machine, "replicaCount": 1, "diskSpec": {"bootDiskSizeGb": job.disk}}
-    pools = [pool | {"containerSpec": image}]
-    if job.replicas > 1:
-        pools.append(pool | {"replicaCount": job.replicas - 1, "containerSpec": image})
-    scheduling: dict[str, Any] = {"timeout": f"{round(3600 * job.timeout)}s"}
-    scheduling |= {"strategy": "SPOT"} if job.spot else {}
-    scheduling |= {} if job.restart else {"disableRetries": True}
-    found = {"workerPoolSpecs": pools, "scheduling": scheduling, "baseOutputDirectory": {"outputUriPrefix": base}}
-    names = {"serviceAccount": job.service_account, "network": job.network, "tensorboard": job.tensorboard}
-    return found | {name: value for name, value in names.items() if value is not None}
+    yield from container.unset(container.leaves(config), job.environment)

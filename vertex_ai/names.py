@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from alphard.errors import UserError
 
-KINDS = ("hyperparameterTuningJobs", "customJobs")
+KINDS = TUNING, CUSTOM = ("hyperparameterTuningJobs", "customJobs")
 PATTERN = re.compile(rf"projects/([^/\s]+)/locations/([a-z0-9-]+)/({'|'.join(KINDS)})/(\d+)")
 
 

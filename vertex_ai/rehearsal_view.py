@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 def announce(it: "Rehearsal", place: Place, folder: Path, most: int) -> None:
     """What will run, where, and how much of it."""
-    if it.tuning:
+    if it.this.plan:
         why = "" if it.count else "; search.trials=… rehearses another number"
-        trials = f"{it.begun} trial{'s' * (it.begun > 1)} of the job's {it.trials}"
-        print(f"rehearsing {it.this.study}: {trials}, {most} at a time{why}")
+        trials = f"{it.asked} trial{'s' * (it.asked > 1)} of the job's {it.trials}"
+        how = f"{most} at a time" if it.tuning else "in one run"
+        print(f"rehearsing {it.this.study}: {trials}, {how}{why}")
     else:
         print(f"rehearsing {it.this.study}: its one run")
     print(f"{place.says}, in {seen(folder)}", flush=True)
@@ -62,7 +63,7 @@ class View:
     def ended(self, played: Played) -> None:
         """A trial has ended."""
         it = self.it
-        judged = verdict.judge(played, it.metric, verdict.expected(it.this, played))
+        judged = it.judge(played)
         self.judged.append(judged)
         self.running.remove(_name(played))
         value = "" if judged.objective is None else f"  {it.metric} {judged.objective:.6f}"
@@ -103,7 +104,7 @@ def conclude(it: "Rehearsal", judged: Sequence[Judged], folder: Path, how: str) 
             print(f"  {_on_vertex(it)}")
         print(f"  all that was said: {seen(folder)}/{'*/' if it.tuning else ''}attempt-*.log")
         return 1
-    print(verdict.reckoning(judged, how, it.trials, it.parallel, it.machines, it.this.settings.price_per_hour))
+    print(it.reckoning(judged, how))
     for path in it.this.local_paths:
         print(f"READY, but {path} lies on this machine, where no job sees it; put it into a bucket and give gs://…")
     if not it.this.local_paths:
@@ -114,7 +115,7 @@ def conclude(it: "Rehearsal", judged: Sequence[Judged], folder: Path, how: str) 
 def _count(it: "Rehearsal", judged: Sequence[Judged]) -> str:
     sound = sum(one.sound for one in judged)
     if not it.tuning:
-        return "the run is sound" if sound else "the run is not sound"
+        return f"the {'search' if it.this.plan else 'run'} is {'' if sound else 'not '}sound"
     early = "; too many failed for the job to go on" if len(judged) < it.begun and sound < len(judged) else ""
     return f"{sound} of {len(judged)} trials sound{early}"
 

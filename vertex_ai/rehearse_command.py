@@ -10,11 +10,14 @@ from typing import Any
 
 from alphard.errors import Interrupted, UserError
 from alphard.storage import Folder
-from vertex_ai import rehearsal_view
+from vertex_ai import rehearsal_view, search_verdict, verdict, whole_search
+from vertex_ai.body import trials_of
 from vertex_ai.engine import Engine
 from vertex_ai.job import Submission, of_line
 from vertex_ai.places import place_for
+from vertex_ai.played import Played
 from vertex_ai.rehearsal_view import View, seen
+from vertex_ai.verdict import Judged
 
 COUNT = re.compile(r"\+{0,2}search\.trials=(.*)")
 TRIALS = 4  # they show each form in which the service may write a value
@@ -53,8 +56,10 @@ def count_of(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
 class Rehearsal:
     """What is rehearsed, and how.
 
-    count: of trials to begin; None is TRIALS, or fewer where the job has fewer.
+    count: of trials to train; None is TRIALS, or fewer where the job has fewer.
     root:  the project's folder, whose convert_command.sh runs where no container can.
+
+    trials: of the whole job.  asked: of the rehearsal.  begun: runs of the container, each of which is judged.
     """
 
     this: Submission
@@ -63,17 +68,34 @@ class Rehearsal:
 
     def __post_init__(self) -> None:
         self.job: dict[str, Any] = dict(self.this.job)
-        self.trials = int(self.job.get("maxTrialCount", 1))  # of the whole job
+        self.trials = self.this.trials
+        self.asked = self.count or min(self.trials, TRIALS)
         self.parallel = int(self.job.get("parallelTrialCount", 1))
         pools = self.this.spec["workerPoolSpecs"]
         self.machines = sum(int(pool["replicaCount"]) for pool in pools)
         self.image: str | None = pools[0]["containerSpec"].get("imageUri")
-        self.tuning = self.this.plan is not None
+        self.tuning = self.this.tuning
         self.metric = str(self.this.config.objective)
         if self.tuning:
             self.metric = self.job["studySpec"]["metrics"][0]["metricId"]
-            self.job["maxTrialCount"] = self.count or min(self.trials, TRIALS)
-        self.begun = int(self.job.get("maxTrialCount", 1))
+            self.job["maxTrialCount"] = self.asked
+        elif self.this.plan:
+            self.asked = trials_of(self.this.plan, self.asked)
+            self.job = whole_search.with_trials(self.job, self.asked)
+        self.begun = self.asked if self.tuning else 1
+
+    def judge(self, played: Played) -> Judged:
+        """Everything that is wrong with a run that has ended."""
+        if self.this.plan and not self.tuning:
+            return search_verdict.judge(played, self.this.plan, self.asked)
+        return verdict.judge(played, self.metric, verdict.expected(self.this, played))
+
+    def reckoning(self, judged: Sequence[Judged], how: str) -> str:
+        """What the whole job will take.  how: the runs that were judged ran here."""
+        price = self.this.settings.price_per_hour
+        if self.this.plan and not self.tuning:
+            return search_verdict.reckoning(judged[0], how, self.trials, self.this.settings.timeout, price)
+        return verdict.reckoning(judged, how, self.trials, self.parallel, self.machines, price)
 
 
 def rehearse(it: Rehearsal) -> int:

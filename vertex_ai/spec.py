@@ -102,7 +102,6 @@ def ignored(settings: Settings) -> list[str]:
         "initial": settings.initial,
         "warm_start": settings.warm_start,
         "pruner": settings.pruner.kind != "none",
-        "engine": settings.engine != "local",
         "pack": settings.pack != Pack(),
     }
     return [name for name, value in said.items() if value]

@@ -45,13 +45,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _for_gcloud(this: Submission) -> str:
     """The job as YAML, headed by the command that takes it."""
-    what = "hp-tuning-jobs" if this.plan else "custom-jobs"
+    what = "hp-tuning-jobs" if this.tuning else "custom-jobs"
     command = ["gcloud", "ai", what, "create", f"--project={this.settings.project}", f"--region={this.settings.region}"]
     command += [f"--display-name={this.job['displayName']}", "--config=job.yaml"]
     labels = ",".join(f"{key}={value}" for key, value in this.settings.labels.items())
     # What gcloud reads for a custom job is its CustomJobSpec alone.
-    body = this.job if this.plan else this.job["jobSpec"]
-    command += [f"--labels={labels}"] if labels and not this.plan else []
+    body = this.job if this.tuning else this.job["jobSpec"]
+    command += [f"--labels={labels}"] if labels and not this.tuning else []
     body = json.loads(json.dumps(body))  # no node shared, for which YAML would write an alias
     return f"# {shlex.join(command)}\n" + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120)
 
@@ -68,14 +68,13 @@ def _say(this: Submission) -> None:
 def at_most(this: Submission) -> str:
     """The number of trials, and the machine hours and money that the job cannot exceed, by its timeout."""
     job = this.settings
-    trials = this.job.get("maxTrialCount", 1)
-    hours = trials * job.replicas * job.timeout
-    counts = f"{trials} trials, {this.job['parallelTrialCount']} at a time" if this.plan else "1 run"
+    hours = job.replicas * job.timeout * (this.trials if this.tuning else 1)
     machines = f" on {job.replicas} machines" if job.replicas > 1 else ""
-    said = f"{counts}, each at most {job.timeout:g} hours{machines}: at most {hours:g} machine hours"
-    return said + (
-        f", {hours * job.price_per_hour:.2f} at {job.price_per_hour:g} an hour" if job.price_per_hour else ""
-    )
+    bound = f"at most {job.timeout:g} hours{machines}: at most {hours:g} machine hours"
+    money = f", {hours * job.price_per_hour:.2f} at {job.price_per_hour:g} an hour" if job.price_per_hour else ""
+    if this.tuning:
+        return f"{this.trials} trials, {this.job['parallelTrialCount']} at a time, each {bound}{money}"
+    return f"1 run{f' of {this.trials} trials in packs' if this.plan else ''}, {bound}{money}"
 
 
 def _must_be_seen(this: Submission) -> None:

@@ -23,11 +23,15 @@ MISSING = object()
 
 @dataclass(frozen=True)
 class Judged:
-    """A trial, what is wrong with it, and the objective that it measured.  A problem may have several lines."""
+    """A run of the container, what is wrong with it, and the objective that it measured, of a search the best one's.
+
+    A problem may have several lines.  trials: that it trained to their end.
+    """
 
     played: Played
     problems: list[str]
     objective: float | None
+    trials: int = 1
 
     @property
     def sound(self) -> bool:
@@ -42,20 +46,27 @@ def judge(played: Played, metric: str, expected: DictConfig) -> Judged:
     """
     measured = measurements(played.metric_file, metric)
     objective = measured[-1][1] if measured else None
-    last = played.attempts[-1] if played.attempts else None
-    if last is None or last.ended == CANCELLED:
-        return Judged(played, ["ended with the job, before its own end"], objective)
-    if last.ended == TIMEOUT:
-        return Judged(played, [_said(f"still ran after {played.seconds:.0f} s, its timeout", last)], objective)
-    if last.failed:
-        which = f"{last.failed} " if len(last.logs) > 1 else ""
-        return Judged(played, [_said(f"{which}{ended_with(last.status)}", last)], objective)
+    if problem := cut_short(played):
+        return Judged(played, [problem], objective)
     folder = Path(played.folder) if played.folder else None
     problems = [*_metric_file(played, metric)]
     if folder is not None:
-        problems += [*_artifacts(folder, metric, objective)]
-        problems += [*_arrived(folder, expected, played.values())]
+        problems += [*artifacts_of(folder, metric, objective, "AIP_MODEL_DIR", "was reported last")]
+        problems += [*arrived(folder, expected, played.values())]
     return Judged(played, problems, objective)
+
+
+def cut_short(played: Played) -> str | None:
+    """Why a run did not come to its own end with exit status 0."""
+    last = played.attempts[-1] if played.attempts else None
+    if last is None or last.ended == CANCELLED:
+        return "ended with the job, before its own end"
+    if last.ended == TIMEOUT:
+        return _said(f"still ran after {played.seconds:.0f} s, its timeout", last)
+    if last.failed:
+        which = f"{last.failed} " if len(last.logs) > 1 else ""
+        return _said(f"{which}{ended_with(last.status)}", last)
+    return None
 
 
 def ended_with(status: int) -> str:
@@ -66,8 +77,9 @@ def ended_with(status: int) -> str:
 
 def expected(this: Submission, played: Played) -> DictConfig:
     """The config that a local run trains with the values that the trial was sent."""
-    if this.plan is None:
+    if not this.tuning:
         return this.config
+    assert this.plan is not None, "a tuning job searches"
     space, configs = this.plan.space, this.plan.configs
     chosen: dict[str, Any] = {}
     reader = spec.Reader(space, configs, this.spec["workerPoolSpecs"][0]["containerSpec"]["args"])
@@ -106,11 +118,13 @@ def reckoning(
     counts = f"{trials} trials, {parallel} at a time" if trials > 1 else "1 run"
     counts += f", {machines} machines each" if machines > 1 else ""
     money = f", {busy * price:.2f} at {price:g} an hour" if price else ""
-    said += f"the whole job: {counts}: about {_hours(hours)}, {_hours(busy).replace('hours', 'machine hours')}{money}\n"
+    machine_hours = in_hours(busy).replace("hours", "machine hours")
+    said += f"the whole job: {counts}: about {in_hours(hours)}, {machine_hours}{money}\n"
     return said + f"and for each {one} the minutes that its machine takes to start"
 
 
-def _hours(hours: float) -> str:
+def in_hours(hours: float) -> str:
+    """A time as people say it, and never as none."""
     return f"{max(hours, 0.01):.2f} hours" if hours < 10 else f"{hours:.0f} hours"
 
 
@@ -140,14 +154,18 @@ def _metric_file(played: Played, metric: str) -> Iterator[str]:
         yield f"the metric file speaks of trial {', '.join(others)}, and this is trial {played.id}"
 
 
-def _artifacts(folder: Path, metric: str, objective: float | None) -> Iterator[str]:
+def artifacts_of(folder: Path, metric: str, objective: float | None, name: str, told: str) -> Iterator[str]:
+    """What a run's folder lacks, and where its metric is not the objective.
+
+    name: of the folder.  told: how the objective is known.
+    """
     from alphard import artifacts
 
     known = (artifacts.METRICS, artifacts.MODEL, artifacts.HISTORY, artifacts.LOG, artifacts.CONFIG)
     there = {name for name in known if (folder / name).is_file() and (folder / name).stat().st_size}
     if missing := [name for name in known if name not in there]:
         where = f"holds {', '.join(sorted(there))}" if there else "holds none of a run's artifacts"
-        yield f"{', '.join(missing)} missing; AIP_MODEL_DIR {where}"
+        yield f"{', '.join(missing)} missing; {name} {where}"
     if artifacts.METRICS in there:
         try:
             kept = json.loads((folder / artifacts.METRICS).read_text()).get(metric)
@@ -155,10 +173,10 @@ def _artifacts(folder: Path, metric: str, objective: float | None) -> Iterator[s
             yield f"{artifacts.METRICS} is no JSON"
             return
         if objective is not None and (kept is None or not math.isclose(kept, objective, rel_tol=1e-9)):
-            yield f"{metric}: {objective} was reported last, and {artifacts.METRICS} says {kept}"
+            yield f"{metric}: {objective} {told}, and {artifacts.METRICS} says {kept}"
 
 
-def _arrived(folder: Path, expected: DictConfig, sent: Mapping[str, Any]) -> Iterator[str]:
+def arrived(folder: Path, expected: DictConfig, sent: Mapping[str, Any]) -> Iterator[str]:
     """Where the config that was trained is not the one that these values mean."""
     from alphard import artifacts
 

@@ -234,5 +234,5 @@ def test_all_problems_at_once() -> None:
 def test_what_only_spends_less_is_ignored_by_name() -> None:
     said = Settings(objective="x", pruner=Pruner(kind="asha"), initial=[{"epochs": 3}], warm_start="studies/x")
     assert spec.ignored(said) == ["initial", "warm_start", "pruner"]
-    assert spec.ignored(Settings(objective="x", engine="packed", pack=Pack(size=8))) == ["engine", "pack"]
+    assert spec.ignored(Settings(objective="x", pack=Pack(size=8))) == ["pack"]
     assert spec.ignored(SEARCH) == []

@@ -100,7 +100,7 @@ def test_without_a_search_a_custom_job(project: Path, capsys: pytest.CaptureFixt
     assert body["scheduling"] == {"timeout": "1800s", "strategy": "SPOT", "disableRetries": True}
     assert (body["serviceAccount"], body["network"]) == ("x@p.iam", "projects/1/global/networks/n")
     assert body["tensorboard"] == "projects/p/locations/l/tensorboards/1"
-    assert "1 run, each at most 0.5 hours on 3 machines: at most 1.5 machine hours, 0.75 at 0.5 an hour" in said
+    assert "1 run, at most 0.5 hours on 3 machines: at most 1.5 machine hours, 0.75 at 0.5 an hour" in said
     as_message({"displayName": "x", "jobSpec": body}, "customJobs")
 
 
