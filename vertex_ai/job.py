@@ -59,6 +59,8 @@ class Submission:
     @property
     def trials(self) -> int:
         """How many configs are trained, whoever makes them."""
+        if self.tuning:
+            return int(self.job["maxTrialCount"])
         return trials_of(self.plan) if self.plan else 1
 
     @property

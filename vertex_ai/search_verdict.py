@@ -72,11 +72,8 @@ def _counted(finished: Sequence[FrozenTrial], plan: Plan, asked: int) -> Iterato
 
 def _best(finished: Sequence[FrozenTrial], plan: Plan) -> FrozenTrial | None:
     sign = -1 if plan.settings.direction == "maximize" else 1
-    done = [
-        (sign * each.value, each.number, each)
-        for each in finished
-        if each.state == TrialState.COMPLETE and each.value is not None
-    ]
+    complete = (each for each in finished if each.state == TrialState.COMPLETE)
+    done = [(sign * each.value, each.number, each) for each in complete if each.value is not None]
     return min(done)[2] if done else None
 
 
@@ -98,10 +95,8 @@ def reckoning(it: Judged, how: str, trials: int, timeout: float, price: float | 
     hours = it.played.seconds * times / 3600
     money = f", {hours * price:.2f} at {price:g} an hour" if price else ""
     said = f"measured here, {how}: {it.played.seconds:.1f} s for {it.trials} trials\n"
-    said += (
-        f"the whole job: 1 run of {trials} trials in packs: at most {times:.4g} times that, where all are like these"
-    )
-    said += f": {verdict.in_hours(hours)}{money}\n"
+    bound = f"at most {times:.4g} times that where all are like these, {verdict.in_hours(hours)}{money}"
+    said += f"the whole job: 1 run of {trials} trials in packs: {bound}\n"
     if hours > timeout:
         said += f"more than its timeout={timeout:g}; rehearse more trials, for fuller packs take less for each\n"
     return said + "and the minutes that its machine takes to start"
