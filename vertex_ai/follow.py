@@ -7,7 +7,7 @@ from typing import Any
 
 from alphard.errors import Interrupted, TrainingError
 from vertex_ai.client import Client, Job
-from vertex_ai.names import Name, console_url, logs_url
+from vertex_ai.names import console_url, logs_url
 
 # A job is over when its state is none of these, whatever states the service may learn.
 UNFINISHED = {f"JOB_STATE_{state}" for state in ("QUEUED", "PENDING", "RUNNING", "CANCELLING", "PAUSED", "UPDATING")}
@@ -45,8 +45,6 @@ def come_back(name: str, endpoint: str | None = None) -> str:
         f"  alphard results {words}     # what is there already",
         f"  alphard cancel {words}      # end it",
     ]
-    if Name.of(name).kind == "customJobs":  # a single training is no study
-        del lines[2]
     return "\n".join(lines)
 
 
@@ -155,10 +153,10 @@ def _conclude(shown: _Shown, name: str, endpoint: str | None) -> int:
     if best := shown.best():
         print(f"best: trial {best[1]['id']}  {shown.metric} {best[0]:.6f}  {parameters(best[1])}")
     folder = (job.get("trialJobSpec") or job.get("jobSpec") or {}).get("baseOutputDirectory", {}).get("outputUriPrefix")
-    if "studySpec" in job:
-        print(f"next: alphard results {name}{f' endpoint={endpoint}' if endpoint else ''}")
-    elif folder:
+    if folder and "studySpec" not in job:
         print(f"artifacts: {folder}/model/")
+    if folder or "studySpec" in job:
+        print(f"next: alphard results {name}{f' endpoint={endpoint}' if endpoint else ''}")
     if state == "JOB_STATE_SUCCEEDED":
         print("succeeded", flush=True)
         return 0

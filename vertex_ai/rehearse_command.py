@@ -81,7 +81,7 @@ class Rehearsal:
             self.job["maxTrialCount"] = self.asked
         elif self.this.plan:
             self.asked = trials_of(self.this.plan, self.asked)
-            self.job = whole_search.with_trials(self.job, self.asked)
+            self.job = whole_search.rehearsed(self.job, self.asked)
         self.begun = self.asked if self.tuning else 1
 
     def judge(self, played: Played) -> Judged:

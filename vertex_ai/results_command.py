@@ -1,8 +1,8 @@
 """`alphard results JOB`: what a job of Vertex AI found, gathered into a study's folder and shown.
 
 JOB is its name, projects/…/hyperparameterTuningJobs/N or …/customJobs/N, or its folder, gs://…/STUDY/TIME.  A study by
-its folder's URL is brought here likewise; the URL of one run's folder, as a trial's or a training's gs://…/model, gives
-that run's scores and report.
+its folder's URL is brought here likewise; of one run, as a job's training or by its folder's URL, its scores and report
+are shown.
 """
 
 import json
@@ -24,7 +24,6 @@ from vertex_ai.names import Name
 from vertex_ai.submit_command import JOB_FILE
 
 STUDIES = Path("studies")
-_DRAWS = "alphard results on that folder draws its report"
 SETTING = re.compile(r"[\w.+~-]+=")
 
 
@@ -45,25 +44,30 @@ def main(arguments: Sequence[str]) -> int:
     if brought.holds_study(run):
         return _bring(run, STUDIES / run.path.rpartition("/")[2], None)
     if run_page.holds_run(run):
-        run_page.show(run)
-        return 0
+        return _show_run(run)
     return _show(*of_folder(names[0]))
 
 
 def _show(job: dict[str, Any], base: Folder, to: Path) -> int:
-    """Gather the trials of a tuning job, or bring the study that a custom job has made, and show it.
+    """Gather the trials of a tuning job, or bring what a custom job has made, a study or a run, and show it.
 
-    Raises UserError where there is none.
+    Raises UserError where there is nothing.
     """
     if "studySpec" not in job:
         there = Folder(base.uri("model"), base.at)
-        if not brought.holds_study(there):
-            why = "is one training and no search, or one that has left nothing yet"
-            raise UserError(f"{job.get('name', base.path)}: {why}; its artifacts are in {there.path}; {_DRAWS}")
-        return _bring(there, to, job.get("name"))
+        if brought.holds_study(there):
+            return _bring(there, to, job.get("name"))
+        if run_page.holds_run(there):
+            return _show_run(there)
+        raise UserError(f"{job.get('name', base.path)}: has left nothing in {there.path} yet; say it again later")
     trials = Gathering(job, base, to).gather()
     _say(job, base, to, trials)
     report.show_whole(to)
+    return 0
+
+
+def _show_run(run: Folder) -> int:
+    run_page.show(run)
     return 0
 
 

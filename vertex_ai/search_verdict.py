@@ -34,7 +34,7 @@ def judge(played: Played, plan: Plan, asked: int) -> Judged:
         there = ", ".join(sorted(path.name for path in folder.glob("*"))) or "nothing"
         return Judged(played, [f"{results.ABOUT} missing; AIP_MODEL_DIR holds {there}, and no study"], None)
     try:
-        said, trials = results.load(folder, plan.settings.storage)
+        said, trials = results.load(folder)
         problems = [*_another(said, plan)]
     except UserError as error:
         return Judged(played, [*error.problems], None)

@@ -61,12 +61,12 @@ def local_paths(plan: Plan) -> Iterator[str]:
         yield f"search.warm_start: {warm}"
 
 
-def with_trials(job: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """The same job, whose search has `count` trials."""
+def rehearsed(job: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The same job, whose search has `count` trials, and keeps them in its folder: none is one of the job's own."""
     found = copy.deepcopy(dict(job))
     for pool in found["jobSpec"]["workerPoolSpecs"]:
-        said = [word for word in pool["containerSpec"]["args"] if _key(word) != "search.trials"]
-        pool["containerSpec"]["args"] = [*said, f"search.trials={count}"]
+        said = [word for word in pool["containerSpec"]["args"] if _key(word) not in ("search.trials", "search.storage")]
+        pool["containerSpec"]["args"] = [*said, f"search.trials={count}", "search.storage=null"]
     return found
 
 

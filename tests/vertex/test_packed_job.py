@@ -22,6 +22,7 @@ from vertex_ai.rehearse_command import Rehearsal, rehearse
 
 GIVEN = ("project=p", "region=us-central1", "image=I", "base=gs://b/artifacts")
 PACKED = ("search=mlp", "search.engine=packed")
+NO_STORAGE = "search.storage=null"  # what is rehearsed is kept in its own folder
 
 
 @pytest.fixture
@@ -241,7 +242,7 @@ def test_a_sound_packed_search_is_ready(rehearsed: tuple[int, str, Path, Submiss
     assert last == "READY: the search is sound"
     job = json.loads((folder_of(project) / "job.json").read_text())
     assert job["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["args"] == [
-        "data=digits", "epochs=2", *PACKED, "search.parallel=1", "weight_decay=0.03", "search.pruner.kind=none", "search.trials=4",
+        "data=digits", "epochs=2", *PACKED, "search.parallel=1", "weight_decay=0.03", "search.pruner.kind=none", "search.trials=4", "search.storage=null",
     ]  # fmt: skip
     assert (folder_of(project) / "model/study.yaml").is_file()
     assert not (folder_of(project) / "output.metrics").exists()
@@ -333,7 +334,13 @@ def test_the_rehearsal_s_trials_are_not_the_job_s(project: Path) -> None:
     this = of_line(PACKED, needed=())
     it = Rehearsal(this, 6)
     assert (it.trials, it.asked, it.begun) == (300, 6, 1)
-    assert it.job["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["args"] == [*PACKED, "search.trials=6"]
+    assert it.job["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["args"] == [*PACKED, "search.trials=6", NO_STORAGE]
+    shared = Rehearsal(of_line([*PACKED, "search.storage=postgresql://host/studies"], needed=()), 6)
+    assert shared.job["jobSpec"]["workerPoolSpecs"][0]["containerSpec"]["args"] == [
+        *PACKED,
+        "search.trials=6",
+        NO_STORAGE,
+    ]
     assert args(this)[-1] == "search.trials=300"  # the job's own stays as it is
     grid = [
         "epochs=choice(2,3)",

@@ -350,9 +350,7 @@ def test_what_is_no_tuning_job_is_one_clear_error(
     assert "torn/job.json is no job's" in refused(bucket.uri("torn"))
     custom = jobs.of_line([*LINE[1:3], *GIVEN, f"base={bucket.uri('c')}"]).job
     bucket.folder("custom").write("job.json", json.dumps(custom).encode())
-    assert f"that has left nothing yet; its artifacts are in {bucket.uri('custom/model')}" in refused(
-        bucket.uri("custom")
-    )
+    assert f"custom: has left nothing in {bucket.uri('custom/model')} yet" in refused(bucket.uri("custom"))
     job = stand_in.jobs["123"].job
     del job["trialJobSpec"]["baseOutputDirectory"]
     assert "has no baseOutputDirectory, so that it left nothing" in refused(name, endpoint)

@@ -84,6 +84,10 @@ def test_it_is_the_study_of_a_local_folder_and_comes_home(
     again = run_train(tmp_path, *LINE, f"output_dir={there.path}")
     assert again.status == 0, again.err
     assert again.out.splitlines()[-1] == done.out.splitlines()[-1]
+    warm = run_train(tmp_path, *LINE, f"search.warm_start={there.path}", "search.trials=2", "output_dir=warm")
+    assert "warm start: 8 trials of gs://" in warm.out, warm.err
+    none = run_train(tmp_path, *LINE, f"search.warm_start={bucket.uri('none')}", "output_dir=warm2")
+    assert f"search.warm_start: {bucket.uri('none')}: holds no study" in none.err
     other = run_train(tmp_path, *LINE, "epochs=3", f"output_dir={there.path}")
     assert other.status == 2
     assert f"search: {there.path} holds another study (epochs: 2 there, 3 here)" in other.err
@@ -295,4 +299,4 @@ def test_what_is_no_study_is_not_brought(bucket: Bucket, project: Path, capsys: 
     )
     assert "studies/s: holds another study than that of gs://" in refused(bucket.uri("s"))
     bucket.fill({"j/job.json": b'{"jobSpec": {}}'})
-    assert "is one training and no search, or one that has left nothing yet" in refused(bucket.uri("j"))
+    assert f"j: has left nothing in {bucket.uri('j/model')} yet; say it again later" in refused(bucket.uri("j"))

@@ -75,9 +75,8 @@ def test_a_signal_leaves_the_job_running_and_says_how_to_come_back(
     out, err = process.communicate(timeout=30)
     assert process.returncode == status, err
     assert out.startswith(f"{name}\nconsole: https://")
-    for subcommand in ("wait", "cancel"):
+    for subcommand in ("wait", "results", "cancel"):
         assert f"alphard {subcommand} {name} endpoint={stand_in.address} " in err
-    assert (f"alphard results {name} endpoint={stand_in.address} " in err) == (kind == TUNING)
     assert "Traceback" not in err
     assert stand_in.jobs[Name.of(name).number].engine.state == "JOB_STATE_RUNNING"
     assert not stand_in.requests["cancel"]

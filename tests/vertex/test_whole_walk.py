@@ -95,6 +95,31 @@ def test_a_custom_job_leaves_its_artifacts_in_its_folder(
     assert folder
     model = bucket.folder(f"{folder[0].removeprefix(f'gs://{bucket.name}/')}/model")
     assert json.loads(model.read("metrics.json") or b"{}")["validation_accuracy"] > 0.8
+    assert main(["results", folder[0]]) == 0
+    assert f"report: {model.path}/report.html" in capsys.readouterr().out
+
+
+def test_a_packed_search_is_one_custom_job_from_submit_to_retrain(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, bucket: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The search trains whole in its container, into a bucket, and is here as if it had been searched here."""
+    words = ["search=mlp", "search.engine=packed", "data=breast_cancer", "epochs=2", "search.trials=20"]
+    words += ["search.parallel=1", "search.pack.keep=3", "learning_rate=interval(1e-3,1e-2)"]
+    with Service(tmp_path_factory.mktemp("service"), Direct(ROOT, threads=1), base="") as service:
+        at = f"endpoint={service.address}"
+        job = ["project=p", "region=europe-west4", "image=i", f"base={bucket.uri('runs')}", at]
+        assert main(["submit", *words, *job, "wait=true"]) == 0, capsys.readouterr()
+        said = capsys.readouterr()
+        assert "1 run of 20 trials in packs, at most 6 hours: at most 6 machine hours" in said.err
+        name = re.search(r"projects/\S+/customJobs/\d+", said.out)
+        assert name
+        assert f"next: alphard results {name[0]} {at}" in said.out
+        assert main(["results", name[0], at]) == 0, capsys.readouterr()
+    study = Path("studies", name[0].rpartition("/")[2])
+    assert len((study / "trials.csv").read_text().splitlines()) == 21
+    assert len([*(study / "trials").glob("*/model.pt")]) == 3
+    assert main(["retrain", str(study), "seeds=1", "baselines=false"]) == 0, capsys.readouterr()
+    assert (study / "winner/model.pt").is_file()
 
 
 def test_a_folder_that_is_not_empty_is_refused(
@@ -102,14 +127,14 @@ def test_a_folder_that_is_not_empty_is_refused(
 ) -> None:
     from datetime import UTC, datetime
 
-    from vertex_ai import job as jobs
+    from vertex_ai import body
 
     class Stopped(datetime):
         @classmethod
         def now(cls, tz: object = None) -> "datetime":
             return datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
-    monkeypatch.setattr(jobs, "datetime", Stopped)
+    monkeypatch.setattr(body, "datetime", Stopped)
     bucket.folder("runs/train/2026-11-21T12-00-00-000000Z").write("anything", b"x")
     given = ["project=p", "region=europe-west4", "image=i", f"base={bucket.uri('runs')}", "endpoint=http://127.0.0.1:9"]
     assert main(["submit", *given]) == 2

@@ -1,7 +1,10 @@
 """A study that lies elsewhere, as in a bucket, brought to this machine."""
 
+import contextlib
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from alphard.lookup import here
 from alphard.search import results
 from alphard.search.results import ABOUT
 from alphard.search.storages import JOURNAL
-from alphard.storage import Folder
+from alphard.storage import Folder, is_url
 
 AT_ONCE = 256  # files that are read together
 
@@ -38,6 +41,24 @@ def home(there: Folder, to: Path, job: str | None = None) -> None:
     said["configs"] |= {"folder": os.path.relpath(here().absolute(), to.absolute()), "extra": []}
     said["job"] = {"name": job, "folder": there.path}
     Folder(str(to)).write(ABOUT, yaml.safe_dump(said, sort_keys=False).encode())
+
+
+@contextlib.contextmanager
+def lent(path: str, at: str) -> Iterator[Path]:
+    """Inside, the study's folder; of one elsewhere, a copy of what tells of its trials.
+
+    at: the config path that names it, for errors.
+    """
+    if not is_url(path):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="alphard-") as scratch:
+        found = Folder(path, at).read_all([JOURNAL, ABOUT])
+        if ABOUT not in found:
+            raise UserError(f"{path}: holds no study, for it has no {ABOUT}")
+        for name, content in found.items():
+            Folder(scratch).write(name, content)
+        yield Path(scratch)
 
 
 def copied(there: Folder, to: Path) -> bytes | None:

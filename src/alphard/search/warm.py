@@ -9,10 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
 from alphard.errors import UserError
-from alphard.search import grammar, results
+from alphard.search import brought, grammar, results
 from alphard.search.optuna_seam import distribution
 from alphard.search.settings import Settings
 from alphard.search.space import Categorical, Space
+from alphard.storage import is_url
 
 
 def warm_trials(
@@ -26,10 +27,11 @@ def warm_trials(
     """
     if settings.warm_start is None:
         return []
-    if Path(settings.warm_start).resolve() == folder.resolve():
+    if not is_url(settings.warm_start) and Path(settings.warm_start).resolve() == folder.resolve():
         raise UserError(f"search.warm_start: {settings.warm_start} is this study itself; name another")
     try:
-        said, trials = results.load(Path(settings.warm_start), settings.storage)
+        with brought.lent(settings.warm_start, "search.warm_start") as study:
+            said, trials = results.load(study, settings.storage)
     except UserError as error:
         raise UserError(f"search.warm_start: {error}") from None
     there = said["search"]
