@@ -131,7 +131,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = ("narrowed, added and fixed by the line", "the search's space")  # each composes a dozen configs
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.more] * (name not in QUICK)) for name in CASES])
 def test_the_container_searches_what_is_searched_here(name: str, project: Path) -> None:
     said, words, more = CASES[name]
     if said:
@@ -169,10 +172,8 @@ def test_the_container_searches_what_is_searched_here(name: str, project: Path) 
     ],
 )
 def test_bad_input(words: list[str], names: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        main(["submit", *GIVEN, "search=mlp", *({"search.engine=packed"} if "engine" not in words[0] else {}), *words])
-        == 2
-    )
+    engine = [] if "engine" in words[0] else ["search.engine=packed"]
+    assert main(["submit", *GIVEN, "search=mlp", *engine, *words]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert names in said.err
@@ -329,6 +330,7 @@ def test_a_verdict_names_the_cause(project: Path, capsys: pytest.CaptureFixture[
     assert cause in said.partition("NOT READY: the search is not sound\n")[2]
 
 
+@pytest.mark.more
 def test_the_rehearsal_s_trials_are_not_the_job_s(project: Path) -> None:
     local(project, "search: {trials: 300}")
     this = of_line(PACKED, needed=())

@@ -260,6 +260,7 @@ def test_a_store_that_fails_is_asked_again_and_what_was_raised_before_stands(
     this = begun(bucket, tmp_path)
     monkeypatch.setattr(Folder, "write", fails)
     turn(this)
+    turn(this)
     assert "cannot be written: no; tried again" in capsys.readouterr().out
     monkeypatch.setattr(Folder, "write", write)
     this.end()

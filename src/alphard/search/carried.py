@@ -81,6 +81,8 @@ class Carried:
         if self.other:
             raise self.other
         if time.monotonic() >= self.due:
+            if self.error:
+                print(f"{self.error}; tried again", flush=True)
             scratch = Path(tempfile.mkdtemp(dir=self.folder.parent))
             moment = self._now(scratch)
             self.thread = threading.Thread(target=self._copy, args=(moment, scratch), daemon=True)
@@ -125,7 +127,6 @@ class Carried:
             self.other = error
         except (UserError, OSError) as error:
             self.error = error if isinstance(error, UserError) else TrainingError(f"{self.folder}: {error}")
-            print(f"{self.error}; tried again", flush=True)
         else:
             self.error = None
         finally:

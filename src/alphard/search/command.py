@@ -36,13 +36,13 @@ def search(config: DictConfig, overrides: Sequence[str]) -> None:
     """
     this = plan(config, overrides)
     if this.there is None:
-        _found(this, overrides, lambda: None)
+        _run(this, overrides, lambda: None)
         return
     with carried(Folder(*this.there), this.folder.name) as study:
-        _found(dataclasses.replace(this, folder=study.folder), overrides, study.carry)
+        _run(dataclasses.replace(this, folder=study.folder), overrides, study.carry)
 
 
-def _found(this: Plan, overrides: Sequence[str], at_each_turn: Callable[[], None]) -> None:
+def _run(this: Plan, overrides: Sequence[str], at_each_turn: Callable[[], None]) -> None:
     with Tracked(this.base, this.folder, this.settings.storage, this.space, _params(this)) as runs:
         try:
             _search(this, overrides, runs, at_each_turn)
