@@ -50,6 +50,8 @@ LINES = [
     (["search.engine=packed", "search.pack.keep=0"], "search.pack.keep: 0: should be greater than or equal to 1"),
     (["search.engine=packed", "+search.pack.sise=8"], "search.pack.sise: a search has no such setting; did you mean `size`?"),
     (["search.pack=32"], "search.pack: 32: is no {key: value}; give {size, memory, keep}"),
+    (["output_dir=gs:/bucket/study"], "output_dir: gs:/bucket/study: is no URL; give gs://bucket/study"),
+    (["search.folder='gs://'"], "search.folder: gs://: is no URL; give gs://BUCKET/FOLDER"),
     (["output_dir=nosuch://host/study"], "output_dir: nosuch://host/study: nothing is known that opens nosuch://"),
     (["overwrite=true"], "overwrite: true: a study is never overwritten"),
 ]  # fmt: skip

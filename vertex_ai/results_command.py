@@ -101,7 +101,8 @@ def of_folder(url: str) -> tuple[dict[str, Any], Folder, Path]:
     except (ValueError, RecursionError):
         job = None
     if not isinstance(job, dict):
-        what = "is no job's" if content is not None else "is not there, so this is no job's folder"
+        none = "is not there, so this is no job's folder, nor is it a study's or a run's"
+        what = none if content is None else "is no job's"
         raise UserError(f"{base.uri(JOB_FILE)} {what}; give gs://…/STUDY/TIME, or the job's name, projects/…")
     known = {key: value for key, value in job.items() if key not in ("trials", "state")}
     return known, base, STUDIES / "-".join(base.path.split("/")[-2:])

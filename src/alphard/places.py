@@ -1,6 +1,7 @@
 """What a path names: something elsewhere or on this machine, and what lies there."""
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,13 @@ def must_be_plain(path: str) -> None:
     """Raise ValueError, as fsspec does, for an address that it is not to open."""
     if is_url(path) and ("::" in path or path.split("://", maxsplit=1)[0] not in SCHEMES):
         raise ValueError(f"Protocol not known: {path}")
+
+
+def must_be_meant(path: str, at: str) -> None:
+    """Raise UserError at config path `at` for what begins like a URL and is none: no folder here was meant by it."""
+    scheme, colon, rest = path.partition(":")
+    if colon and scheme in SCHEMES - {"file", "memory"} and not re.match("//[^/]", rest):
+        raise UserError(f"{at}: {path}: is no URL; give {scheme}://{rest.strip('/') or 'BUCKET/FOLDER'}")
 
 
 def local(path: str) -> Path:

@@ -51,12 +51,15 @@ def _place(parent: Path) -> Path:
 
 
 def _said(place: Path, folder: Folder) -> str:
+    return f"all artifacts of the run are kept in {place}; when it can be written: {copying(place, folder)}"
+
+
+def copying(place: Path, folder: Folder) -> str:
+    """How all that is in `place` comes into `folder`."""
     here = f"{shlex.quote(str(place))}{os.sep}"
     there = f"{shlex.quote(folder.path)}/"
     if folder.local is not None:
-        line = f"cp -r {here}. {there}"
-    elif folder.path.startswith(("gs://", "gcs://")):
-        line = f"gcloud storage cp -r {here}* {there}"
-    else:
-        line = f"copy them to {there}"
-    return f"all artifacts of the run are kept in {place}; when it can be written: {line}"
+        return f"cp -r {here}. {there}"
+    if folder.path.startswith(("gs://", "gcs://")):
+        return f"gcloud storage cp -r {here}* {there}"
+    return f"copy them to {there}"

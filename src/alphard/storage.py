@@ -17,14 +17,13 @@ import fsspec
 from alphard import faults
 from alphard.errors import TrainingError, UserError
 from alphard.faults import EMULATOR, told
-from alphard.places import is_url, kind_of, local, make, must_be_plain
+from alphard.places import is_url, kind_of, local, make, must_be_meant, must_be_plain
 
 __all__ = ["Folder", "is_url", "kind_of", "make", "reading"]
 
 # Files that are read at a time.  Emulators answer one by one, and refuse those that wait behind a few others.
 AT_ONCE, AT_ONCE_EMULATED = 32, 4
 AT_A_TIME = 2**20  # bytes of a file elsewhere
-VERSIONED = ("size", "generation", "ETag", "etag", "mtime", "created")  # of what stores and disks say of a file
 ROOM = bytes(4096)  # what a disk must have at least
 
 
@@ -66,6 +65,7 @@ class Folder:
     """
 
     def __init__(self, path: str, at: str = "output_dir") -> None:
+        must_be_meant(path, at)
         try:
             self.path, self.at = path.rstrip("/") if is_url(path) else str(local(path)), at
             must_be_plain(self.path)
@@ -105,17 +105,6 @@ class Folder:
         try:
             self.fs.invalidate_cache()  # what others have written since
             return bool(self.fs.exists(self.uri(name)))
-        except Exception as error:  # a bucket's client raises what it likes
-            raise self._unread(name, error) from None
-
-    def version(self, name: str) -> str | None:
-        """What changes with each writing of a file; None where there is none.  Raises UserError if that is unknown."""
-        try:
-            self.fs.invalidate_cache()  # what others have written since
-            found = self.fs.info(self.uri(name))
-            return " ".join(str(found[key]) for key in VERSIONED if key in found)
-        except FileNotFoundError:
-            return None
         except Exception as error:  # a bucket's client raises what it likes
             raise self._unread(name, error) from None
 

@@ -63,6 +63,7 @@ def test_it_is_the_study_of_a_local_folder_and_comes_home(
     assert [name for name in names if not name.startswith("trials/")] == NAMES
     assert len({name.split("/")[1] for name in names if name.startswith("trials/")}) == 3
     assert not (tmp_path / "studies").exists()
+    assert not [name for name, content in there.read_all(names).items() if b"/tmp/" in content]
 
     Folder(base).write("job.json", b'{"jobSpec": {}}')
     for url, home in ((base, "studies/mlp-now"), (there.path, "studies/model")):
@@ -77,15 +78,26 @@ def test_it_is_the_study_of_a_local_folder_and_comes_home(
     assert (project / f"studies/mlp-now/trials/{best}/model.pt").read_bytes() == kept
     assert main(["results", base]) == 0
     assert (project / "studies/mlp-now/winner/model.pt").is_file()  # what was made here stays
+    on = run_train(project, *LINE, "search.trials=9", "output_dir=studies/model")  # here, and not there
+    assert on.status == 0, on.err
+    assert main(["results", there.path]) == 0
+    assert sorted(rows_of(project / "studies/model")) == [*range(9)]
+    more = run_train(tmp_path, *LINE, "search.trials=10", f"output_dir={there.path}")
+    assert more.status == 0, more.err
+    capsys.readouterr()
+    assert main(["results", there.path]) == 2
+    assert "studies/model: has gone on here, and gs://" in capsys.readouterr().err
+    assert main(["results", base]) == 0
+    assert sorted(rows_of(project / "studies/mlp-now")) == [*range(10)]
     capsys.readouterr()
     assert main(["retrain", there.path]) == 2
     assert f"`alphard results {there.path}` brings the study" in capsys.readouterr().err
 
-    again = run_train(tmp_path, *LINE, f"output_dir={there.path}")
+    again = run_train(tmp_path, *LINE, "search.trials=10", f"output_dir={there.path}")
     assert again.status == 0, again.err
-    assert again.out.splitlines()[-1] == done.out.splitlines()[-1]
+    assert again.out.splitlines()[-1] == more.out.splitlines()[-1]
     warm = run_train(tmp_path, *LINE, f"search.warm_start={there.path}", "search.trials=2", "output_dir=warm")
-    assert "warm start: 8 trials of gs://" in warm.out, warm.err
+    assert "warm start: 10 trials of gs://" in warm.out, warm.err
     none = run_train(tmp_path, *LINE, f"search.warm_start={bucket.uri('none')}", "output_dir=warm2")
     assert f"search.warm_start: {bucket.uri('none')}: holds no study" in none.err
     other = run_train(tmp_path, *LINE, "epochs=3", f"output_dir={there.path}")
@@ -131,6 +143,7 @@ def test_what_cannot_be_written_at_the_end_stays_on_this_machine(
     done = run_train(tmp_path, *LINE, f"output_dir={bucket.uri('full')}")
     assert done.status == 1
     where = next(line for line in done.err.splitlines() if "the study lies in " in line).partition(" lies in ")[2]
+    where = where.partition("; when it can be written: gcloud storage cp")[0]
     assert f"output_dir: {bucket.uri('full')}/trials/" in done.err
     assert len(rows_of(Path(where))) == 8
     shutil.rmtree(Path(where).parent)
@@ -187,7 +200,7 @@ def test_folders_come_before_the_journal_that_tells_of_them_and_go_after_it(
     monkeypatch.setattr(Folder, "write", written)
     monkeypatch.setattr(Folder, "remove", removed)
     turn(this)
-    assert done == ["trials/0/model.pt", "journal.log", "study.yaml"]
+    assert done == [".search", "trials/0/model.pt", "journal.log", "study.yaml"]
     done.clear()
     shutil.rmtree(study / "trials/0")
     (study / "trials/1").mkdir()
@@ -199,6 +212,7 @@ def test_folders_come_before_the_journal_that_tells_of_them_and_go_after_it(
     done.clear()
     turn(this)
     assert done == []
+    this.end()
     assert this.there.names() == ["journal.log", "study.yaml", "trials/1/model.pt"]
 
 
@@ -212,8 +226,9 @@ def test_what_is_carried_is_of_one_moment(bucket: Bucket, tmp_path: Path) -> Non
     shutil.rmtree(study / "trials/0")
     with (study / "journal.log").open("ab") as file:
         file.write(b"2\n")
+    this.there.write(".search", this.claim)
     this._copy(moment, scratch)
-    assert this.there.read_all(this.there.names()) == {
+    assert this.there.read_all([name for name in this.there.names() if name != ".search"]) == {
         "journal.log": b"1\n", "study.yaml": b"{}\n", "trials/0/model.pt": b"0",
     }  # fmt: skip
 
@@ -228,6 +243,7 @@ def test_of_two_the_one_that_began_later_goes_on(bucket: Bucket, tmp_path: Path)
     for each, line in ((second, b"second\n"), (first, b"first\n")):
         with (each.folder / "journal.log").open("ab") as file:
             file.write(line)
+        (each.folder / "trials/0/model.pt").write_bytes(line)
         turn(each)
     with pytest.raises(UserError, match="another search goes on with this study now; this one ends"):
         first.carry()
@@ -235,18 +251,35 @@ def test_of_two_the_one_that_began_later_goes_on(bucket: Bucket, tmp_path: Path)
         first.end()
     second.end()
     assert there.read("journal.log") == b"1\nsecond\n"
+    assert there.read("trials/0/model.pt") == b"second\n"
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_writing_whose_answer_was_lost_is_no_other_search(bucket: Bucket, tmp_path: Path) -> None:
+def test_what_is_taken_away_there_is_carried_there_again(
+    bucket: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     this = begun(bucket, tmp_path)
-    study = this.folder
-    this.there.write("journal.log", b"1\n")  # as the request of ours that seemed to fail has done
-    with (study / "journal.log").open("ab") as file:
-        file.write(b"2\n")
     turn(this)
+    for name in this.there.names():
+        this.there.remove(name)
+    turn(this)
+    turn(this)
+    assert "s: what lay there has been taken away; tried again" in capsys.readouterr().out
+    assert this.there.names() == [".search", "journal.log", "study.yaml", "trials/0/model.pt"]
+    for name in this.there.names():
+        this.there.remove(name)
     this.end()
-    assert this.there.read("journal.log") == b"1\n2\n"
+    assert this.there.names() == ["journal.log", "study.yaml", "trials/0/model.pt"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_what_says_where_it_lies_says_where_it_lies_there(bucket: Bucket, tmp_path: Path) -> None:
+    this = begun(bucket, tmp_path)
+    (this.folder / "trials/0/metrics.json").write_text(f'{{"model_uri": "{this.folder}/trials/0/model.pt"}}')
+    turn(this)
+    assert (
+        this.there.read("trials/0/metrics.json") == f'{{"model_uri": "{this.there.path}/trials/0/model.pt"}}'.encode()
+    )
 
 
 @pytest.mark.usefixtures("at_once")
@@ -258,6 +291,8 @@ def test_a_store_that_fails_is_asked_again_and_what_was_raised_before_stands(
 
     write = Folder.write
     this = begun(bucket, tmp_path)
+    turn(this)
+    (this.folder / "trials/0/model.pt").write_bytes(b"more")
     monkeypatch.setattr(Folder, "write", fails)
     turn(this)
     turn(this)
@@ -269,10 +304,12 @@ def test_a_store_that_fails_is_asked_again_and_what_was_raised_before_stands(
     there = bucket.folder("other")
     with pytest.raises(UserError) as caught, carried(there, "mlp") as this:  # noqa: PT012  what a search does inside
         study_of(this.folder.parent)
+        turn(this)
+        (this.folder / "trials/0/model.pt").write_bytes(b"more")
         monkeypatch.setattr(Folder, "write", fails)
         raise UserError(f"search: {this.folder} holds another study")
     assert caught.value.problems == (f"search: {there.path} holds another study",)
-    assert f"the study lies in {this.folder}" in capsys.readouterr().out
+    assert f"the study lies in {this.folder}; when it can be written: gcloud storage cp -r" in capsys.readouterr().out
     assert (this.folder / "journal.log").is_file()
     shutil.rmtree(this.folder.parent)
 
@@ -298,6 +335,7 @@ def test_what_is_no_study_is_not_brought(bucket: Bucket, project: Path, capsys: 
         "configs: {folder: ., name: config, extra: [], overrides: [], choices: {}, groups: []}\noverrides: []\n"
         "search: {objective: x, direction: maximize, space: {}}\n"
     )
-    assert "studies/s: holds another study than that of gs://" in refused(bucket.uri("s"))
+    bucket.fill({"s/study.yaml": Path("studies/s/study.yaml").read_bytes()})
+    assert "s: its storage knows no study" in refused(bucket.uri("s"))
     bucket.fill({"j/job.json": b'{"jobSpec": {}}'})
     assert f"j: has left nothing in {bucket.uri('j/model')} yet; say it again later" in refused(bucket.uri("j"))

@@ -30,13 +30,27 @@ def home(there: Folder, to: Path, job: str | None = None) -> None:
 
     job: the name of the job that made it.
 
-    What was made here, as a winner, stays.  Raises UserError where the study cannot be read, or `to` holds another.
+    What was made here, as a winner, stays, and a study that went on here is left as it is.
+
+    Raises UserError, nothing written, where the study cannot be read, or `to` holds another.
     """
-    if (to / ABOUT).exists() and results.about(to).get("job", {}).get("folder") != there.path:
-        raise UserError(f"{to}: holds another study than that of {there.path}; move it away")
+    known = (to / JOURNAL).read_bytes() if (to / JOURNAL).is_file() else b""
+    with lent(there.path, there.at) as copy:
+        try:
+            results.load(copy)
+        except UserError as error:
+            raise UserError(*(said.replace(str(copy), there.path) for said in error.problems)) from None
+        now = (copy / JOURNAL).read_bytes() if (copy / JOURNAL).is_file() else b""
+    if (to / ABOUT).exists():
+        if results.about(to).get("job", {}).get("folder") != there.path:
+            raise UserError(f"{to}: holds another study than that of {there.path}; move it away")
+        if known.startswith(now):
+            return
+        if not now.startswith(known):
+            raise UserError(f"{to}: has gone on here, and {there.path} there; move it away, and say this again")
     about = copied(there, to)
     if about is None:
-        raise UserError(f"{there.at}: {there.path}: holds no study, for it has no {ABOUT}")
+        raise UserError(f"{there.at}: {there.path}: holds no study any more")
     said = results.read_about(about, there.uri(ABOUT))
     said["configs"] |= {"folder": os.path.relpath(here().absolute(), to.absolute()), "extra": []}
     said["job"] = {"name": job, "folder": there.path}

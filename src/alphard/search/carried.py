@@ -10,11 +10,12 @@ import shutil
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alphard import signals
+from alphard import rescue, signals
 from alphard.errors import TrainingError, UserError
 from alphard.search import brought
 from alphard.search.results import ABOUT
@@ -23,11 +24,13 @@ from alphard.storage import Folder
 
 # Seconds between two copies, which is what a lost machine costs at most; and of the time, at most one part in SHARE.
 EVERY, SHARE = 10.0, 5.0
+CLAIM = ".search"  # there, whose study it is: the name of the search that began last
+TEXTS = (".json", ".log", ".yaml", ".csv")  # where a trial says in which folder it is
 State = tuple[int, int, int]  # a file's size, time and number on its disk
 
 
 class _Another(UserError):
-    """Somebody else has written the journal there."""
+    """Somebody else has claimed the folder there."""
 
 
 @dataclass
@@ -53,7 +56,8 @@ class Carried:
     def __init__(self, there: Folder, folder: Path) -> None:
         self.there, self.folder = there, folder
         self.known: dict[str, State] = {}
-        self.told: tuple[int, str | None] = (0, None)  # the journal there: its bytes, and its version
+        self.told = 0  # bytes of the journal that are there
+        self.claim = uuid.uuid4().hex.encode()
         self.due = 0.0
         self.thread: threading.Thread | None = None
         self.error: UserError | None = None
@@ -62,19 +66,19 @@ class Carried:
     def fetch(self) -> None:
         """Bring the study that lies there, if one does.  Raises UserError where it cannot be read or written."""
         self.there.must_be_writable()
-        version = self.there.version(JOURNAL)
         about = brought.copied(self.there, self.folder)
         if about is not None:
             Folder(str(self.folder)).write(ABOUT, about)
             self.known = {name: _state(path) for name, path in self._files()}
         journal = self.folder / JOURNAL
-        self.told = (journal.stat().st_size if journal.exists() else 0), version
-        self.due = time.monotonic() + EVERY
+        self.told = journal.stat().st_size if journal.exists() else 0
 
     def carry(self) -> None:
         """Begin to copy what has changed, if it is time; called by what writes the journal, between two lines of it.
 
-        Raises UserError where another search writes there.
+        The first call claims the folder there: from it on, nothing of another search comes there.
+
+        Raises UserError where another search has claimed it since, or it cannot be claimed.
         """
         if self.thread is not None and self.thread.is_alive():
             return
@@ -83,21 +87,27 @@ class Carried:
         if time.monotonic() >= self.due:
             if self.error:
                 print(f"{self.error}; tried again", flush=True)
+            if self.thread is None:
+                self.there.write(CLAIM, self.claim)
             scratch = Path(tempfile.mkdtemp(dir=self.folder.parent))
             moment = self._now(scratch)
             self.thread = threading.Thread(target=self._copy, args=(moment, scratch), daemon=True)
             self.thread.start()
 
     def end(self) -> None:
-        """Copy all that is left.  Raises UserError where it cannot be, or another search writes there."""
-        if self.thread is not None:
-            self.thread.join()
-        for _ in range(2 if self.error else 1):  # what failed once may have been the network
+        """Copy all that is left, of what was claimed.  Raises UserError where it cannot be, or is another's by now."""
+        if self.thread is None:
+            return
+        self.thread.join()
+        for _ in range(2):  # what failed once may have been the network
             if self.other is None:
                 scratch = Path(tempfile.mkdtemp(dir=self.folder.parent))
                 self._copy(self._now(scratch), scratch)
+                if self.error is None:
+                    break
         if error := self.other or self.error:
             raise error
+        self.there.remove(CLAIM)
 
     def _now(self, scratch: Path) -> _Moment:
         changed: dict[str, tuple[Path, State]] = {}
@@ -135,16 +145,17 @@ class Carried:
             self.due = now + max(EVERY, SHARE * (now - began))
 
     def _write(self, moment: _Moment) -> None:
+        self._must_be_ours()
         for name, (path, state) in moment.changed.items():
             if name != ABOUT:
-                self.there.write(name, path.read_bytes())
+                self.there.write(name, self._meant(path.read_bytes(), name))
                 self.known[name] = state
-        if moment.journal != self.told[0]:
+        if moment.journal != self.told:
             with (self.folder / JOURNAL).open("rb") as file:
                 journal = file.read(moment.journal)
-            self._must_be_ours(journal)
+            self._must_be_ours()
             self.there.write(JOURNAL, journal)
-            self.told = moment.journal, self.there.version(JOURNAL)
+            self.told = moment.journal
         if ABOUT in moment.changed:  # it makes a study of the folder
             path, state = moment.changed[ABOUT]
             self.there.write(ABOUT, path.read_bytes())
@@ -153,11 +164,21 @@ class Carried:
             self.there.remove(name)
             self.known.pop(name)
 
-    def _must_be_ours(self, journal: bytes) -> None:
-        # A writing that seemed to fail may have been done: then what lies there is the beginning of ours.
-        if self.there.version(JOURNAL) != self.told[1] and not journal.startswith(self.there.read(JOURNAL) or b""):
+    def _meant(self, content: bytes, name: str) -> bytes:
+        """What a file says of the folder here is meant of the one there, which stays."""
+        if not name.endswith(TEXTS):
+            return content
+        return content.replace(str(self.folder).encode(), self.there.path.encode())
+
+    def _must_be_ours(self) -> None:
+        at, claim = f"{self.there.at}: {self.there.path}", self.there.read(CLAIM)
+        if claim is None:
+            self.known, self.told = {}, 0
+            self.there.write(CLAIM, self.claim)
+            raise TrainingError(f"{at}: what lay there has been taken away")
+        if claim != self.claim:
             remedy = "this one ends; give output_dir=ANOTHER_FOLDER for one of its own"
-            raise _Another(f"{self.there.at}: {self.there.path}: another search goes on with this study now; {remedy}")
+            raise _Another(f"{at}: another search goes on with this study now; {remedy}")
 
 
 @contextlib.contextmanager
@@ -189,7 +210,8 @@ def _end(this: Carried, raised: BaseException | None) -> None:
         try:
             this.end()
         except UserError as error:
-            where = f"\n  the study lies in {this.folder}" if this.error else ""
+            how = rescue.copying(this.folder, this.there)
+            where = f"\n  the study lies in {this.folder}; when it can be written: {how}" if this.error else ""
             if raised is None:
                 raise TrainingError(f"{error}{where}") from error
             if error is not raised:

@@ -60,6 +60,7 @@ def _search(this: Plan, overrides: Sequence[str], runs: Tracked, at_each_turn: C
         study = _open(this)
         if this.there:  # its configs need not lie where they lay on the machine before
             _describe(this, overrides)
+        at_each_turn()
         runs.open(study)  # at once: one that was killed has not told it yet, and this one may be interrupted
         if not study.left():
             study.recover()  # one that was killed at its very end has left an owner's file, and folders

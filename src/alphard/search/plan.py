@@ -11,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from alphard.compose import of_one_run
 from alphard.errors import UserError
+from alphard.places import is_url, must_be_meant
 from alphard.search import checking, grammar, settings
 from alphard.search.configs import Configs, group_choices
 from alphard.search.settings import Settings
 from alphard.search.space import Space
-from alphard.storage import is_url
 
 
 @dataclass
@@ -93,6 +93,8 @@ def _folder(config: DictConfig, choices: Mapping[str, Any]) -> tuple[Path, tuple
     said["AIP_MODEL_DIR"] = os.environ.get("AIP_MODEL_DIR")
     at, given = next(((at, path) for at, path in said.items() if path), ("", None))
     names = [str(choices[group]).replace("/", "-") for group in ("experiment", "search") if choices.get(group)]
+    if given:
+        must_be_meant(given, at)
     own = Path("studies") / "-".join(names)
     if given is not None and is_url(given):
         return own, (given.rstrip("/"), at)
