@@ -180,6 +180,7 @@ def test_bad_input(words: list[str], names: str, project: Path, capsys: pytest.C
     assert len(said.err.splitlines()) == 1
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(
     ("text", "names"),
     [
