@@ -180,9 +180,8 @@ def meant(configs: Path, text: str, key: str, config: DictConfig) -> str:
     if key.startswith("search.") and config.get("search") is None:
         return f"; choose a search first: {how_to_choose(configs, 'search')}"
     known, exact = similar(key, config)
-    having, elsewhere = options_with(configs, key), ""
-    if having and not exact:
-        elsewhere = f"; {' or '.join(having)} has it: {having[0]} {text}"
+    having = [] if exact else options_with(configs, key)
+    elsewhere = f"; {' or '.join(having)} has it: {having[0]} {text}" if having else ""
     parent = key.rpartition(".")[0]
     node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else None
     target = str(node._target_) if isinstance(node, DictConfig) and "_target_" in list(node) else ""

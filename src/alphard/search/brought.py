@@ -34,26 +34,21 @@ def home(there: Folder, to: Path, job: str | None = None) -> None:
 
     Raises UserError, nothing written, where the study cannot be read, or `to` holds another.
     """
-    known = (to / JOURNAL).read_bytes() if (to / JOURNAL).is_file() else b""
     with lent(there.path, there.at) as copy:
-        try:
-            results.load(copy)
-        except UserError as error:
-            raise UserError(*(said.replace(str(copy), there.path) for said in error.problems)) from None
-        now = (copy / JOURNAL).read_bytes() if (copy / JOURNAL).is_file() else b""
+        said, now = results.load(copy)[0], _journal(copy)
     if (to / ABOUT).exists():
         if results.about(to).get("job", {}).get("folder") != there.path:
             raise UserError(f"{to}: holds another study than that of {there.path}; move it away")
+        known = _journal(to)
         if known.startswith(now):
             return
         if not now.startswith(known):
             raise UserError(f"{to}: has gone on here, and {there.path} there; move it away, and say this again")
-    about = copied(there, to)
-    if about is None:
-        raise UserError(f"{there.at}: {there.path}: holds no study any more")
-    said = results.read_about(about, there.uri(ABOUT))
+    copy_files(there, to)
     said["configs"] |= {"folder": os.path.relpath(here().absolute(), to.absolute()), "extra": []}
     said["job"] = {"name": job, "folder": there.path}
+    if now:
+        Folder(str(to)).write(JOURNAL, now)
     Folder(str(to)).write(ABOUT, yaml.safe_dump(said, sort_keys=False).encode())
 
 
@@ -67,36 +62,52 @@ def lent(path: str, at: str) -> Iterator[Path]:
         yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="alphard-") as scratch:
-        found = Folder(path, at).read_all([JOURNAL, ABOUT])
+        found = told(Folder(path, at))
         if ABOUT not in found:
             raise UserError(f"{path}: holds no study, for it has no {ABOUT}")
         for name, content in found.items():
             Folder(scratch).write(name, content)
-        yield Path(scratch)
+        with named(Path(scratch), path):
+            yield Path(scratch)
 
 
-def copied(there: Folder, to: Path) -> bytes | None:
-    """Copy the study that lies there into `to`, but for study.yaml, which is returned; None where no study lies there.
+@contextlib.contextmanager
+def named(folder: Path, there: str) -> Iterator[None]:
+    """Inside, what an error says of the folder here is meant of the one there."""
+    try:
+        yield
+    except UserError as error:
+        error.problems = tuple(said.replace(str(folder), there) for said in error.problems)
+        error.args = ("\n".join(error.problems),)
+        raise
 
-    What a trial's folder has no more is removed.  Raises UserError where something cannot be read.
+
+def told(there: Folder) -> dict[str, bytes]:
+    """Journal and study.yaml, where they are there.  Read before `copy_files`: what they tell of is there by then."""
+    return there.read_all([JOURNAL, ABOUT])
+
+
+def copy_files(there: Folder, to: Path) -> None:
+    """Copy what lies there beside what `told` reads; a trial's folder that is no more there is removed.
+
+    Raises UserError where something cannot be read.
     """
-    # The journal first: the folders that it tells of are there already, and what a search adds meanwhile does no harm.
-    contents = there.read_all([JOURNAL])
-    names = [name for name in there.names() if is_ours(name)]
-    if ABOUT not in names:
-        return None
-    here, others = Folder(str(to), there.at), iter([name for name in names if name not in (JOURNAL, ABOUT)])
-    while contents:
-        for name, content in contents.items():
+    here = Folder(str(to), there.at)
+    names = [name for name in there.names() if is_ours(name) and name not in (JOURNAL, ABOUT)]
+    waiting = iter(names)
+    while some := [*islice(waiting, AT_ONCE)]:
+        for name, content in there.read_all(some).items():
             here.write(name, content)
-        contents = there.read_all([*islice(others, AT_ONCE)])
     trials = {name.split("/")[1] for name in names if name.startswith("trials/")}
     for path in (to / "trials").glob("*"):
         if path.name not in trials:
             shutil.rmtree(path, ignore_errors=True)
-    return there.read(ABOUT)
 
 
 def is_ours(name: str) -> bool:
     """Whether a file of this name is a part of a study: no lock, nothing half-written, nothing that leads out of it."""
     return all(part and not part.startswith(".") for part in name.split("/"))
+
+
+def _journal(folder: Path) -> bytes:
+    return (folder / JOURNAL).read_bytes() if (folder / JOURNAL).is_file() else b""

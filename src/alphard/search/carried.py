@@ -66,12 +66,13 @@ class Carried:
     def fetch(self) -> None:
         """Bring the study that lies there, if one does.  Raises UserError where it cannot be read or written."""
         self.there.must_be_writable()
-        about = brought.copied(self.there, self.folder)
-        if about is not None:
-            Folder(str(self.folder)).write(ABOUT, about)
+        found = brought.told(self.there)
+        if ABOUT in found:
+            brought.copy_files(self.there, self.folder)
+            for name, content in found.items():
+                Folder(str(self.folder)).write(name, content)
             self.known = {name: _state(path) for name, path in self._files()}
-        journal = self.folder / JOURNAL
-        self.told = journal.stat().st_size if journal.exists() else 0
+            self.told = len(found.get(JOURNAL, b""))
 
     def carry(self) -> None:
         """Begin to copy what has changed, if it is time; called by what writes the journal, between two lines of it.
@@ -192,11 +193,10 @@ def carried(there: Folder, name: str) -> Iterator[Carried]:
     try:
         this.fetch()
         try:
-            yield this
+            with brought.named(this.folder, there.path):
+                yield this
         except BaseException as error:
             _end(this, error)
-            if isinstance(error, UserError):  # what it says of the folder here is meant of the one there
-                error.problems = tuple(said.replace(str(this.folder), there.path) for said in error.problems)
             raise
         _end(this, None)
     finally:

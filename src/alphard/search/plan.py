@@ -93,12 +93,11 @@ def _folder(config: DictConfig, choices: Mapping[str, Any]) -> tuple[Path, tuple
     said["AIP_MODEL_DIR"] = os.environ.get("AIP_MODEL_DIR")
     at, given = next(((at, path) for at, path in said.items() if path), ("", None))
     names = [str(choices[group]).replace("/", "-") for group in ("experiment", "search") if choices.get(group)]
-    if given:
-        must_be_meant(given, at)
     own = Path("studies") / "-".join(names)
-    if given is not None and is_url(given):
-        return own, (given.rstrip("/"), at)
-    return Path(given).expanduser() if given else own, None
+    if given is None:
+        return own, None
+    must_be_meant(given, at)
+    return (own, (given.rstrip("/"), at)) if is_url(given) else (Path(given).expanduser(), None)
 
 
 def _must_not_sweep_the_search(overrides: Sequence[str]) -> None:

@@ -175,12 +175,8 @@ def about(folder: Path) -> dict[str, Any]:
         near = ", ".join(sorted(str(p.parent) for f in (folder, folder.parent) for p in f.glob(f"*/{ABOUT}"))[:6])
         remedy = f"there are {near}; name one" if near else "give studies/NAME, or the folder of a run"
         raise UserError(f"{folder}: holds no study; {remedy}")
-    return read_about(Folder(str(folder), "study").read(ABOUT) or b"", str(path))
-
-
-def read_about(content: bytes, path: str) -> dict[str, Any]:
-    """The content of the study.yaml at `path`; UserError for what no search writes."""
-    found = documents.of_yaml(content, path, "a search", RESTORE)
+    content = Folder(str(folder), "study").read(ABOUT) or b""
+    found = documents.of_yaml(content, str(path), "a search", RESTORE)
     try:
         TypeAdapter(About).validate_python(found, strict=True)
     except ValidationError as error:

@@ -13,7 +13,6 @@ from alphard.search import brought, grammar, results
 from alphard.search.optuna_seam import distribution
 from alphard.search.settings import Settings
 from alphard.search.space import Categorical, Space
-from alphard.storage import is_url
 
 
 def warm_trials(
@@ -27,7 +26,7 @@ def warm_trials(
     """
     if settings.warm_start is None:
         return []
-    if not is_url(settings.warm_start) and Path(settings.warm_start).resolve() == folder.resolve():
+    if Path(settings.warm_start).resolve() == folder.resolve():
         raise UserError(f"search.warm_start: {settings.warm_start} is this study itself; name another")
     try:
         with brought.lent(settings.warm_start, "search.warm_start") as study:
