@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,23 +85,27 @@ def assembled(config: DictConfig, trainer: pl.Trainer, patience: float = PATIENC
     Raises TrainingError where one of them does not come, trains something else, or is lost inside.
     """
     there = ranks.cluster()
-    if there is None or there.machines == 1:
-        yield
-        return
+    there = there if there and there.machines > 1 else None
     try:
         # Kept open: torch's own meeting point is the same server.
-        store = None if ranks.local() else _met(there, _digest(config, trainer), time.monotonic() + patience)
+        store = None
+        if there and not ranks.local():
+            store = _met(there, _digest(config, trainer), time.monotonic() + patience)
         yield
         del store
     except RuntimeError as error:
         lost = isinstance(error, DistError) or any(words in str(error) for words in LOST)
         if not lost:
             raise
-        time.sleep(SIGNALLED)
         if ranks.local():
             # Each machine's first process speaks for it; at another status Lightning kills that one, within 5 seconds.
             raise SystemExit(0) from None
         said = re.sub(r"^\[\S*\] ", "", str(error).strip()).partition(". ")[0]
+        if not there:
+            why = "what it printed says why, or nothing where the system killed it, as for want of memory"
+            which = f"{trainer.num_devices}: another of this run's processes is gone"
+            raise TrainingError(f"trainer.devices: {which}; {why} ({said})") from error
+        time.sleep(SIGNALLED)
         which = f"machine {there.machine} of {there.machines} ({there.hosts[there.machine]})"
         raise TrainingError(f"{ranks.SPEC}: {which} lost another one, whose log says why: {said}") from error
 
@@ -177,9 +182,24 @@ def _different(*machines: int) -> TrainingError:
     return TrainingError(f"{ranks.SPEC}: machine {which} and machine 0 differ in config or number of devices; {remedy}")
 
 
-def leave_process_group(stopped: Interrupted | None) -> None:
-    """After this, rank zero works alone, and nothing that it computes waits for the others."""
+def leave_process_group(trainer: pl.Trainer, stopped: Interrupted | None) -> None:
+    """After this, rank zero works alone: nothing that it computes waits for the others, which a stop ends."""
+    others = _taken_from(trainer) if stopped else []
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         if not stopped:
             torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+    for process in others:
+        try:
+            process.wait(SIGNALLED)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _taken_from(trainer: pl.Trainer) -> "list[subprocess.Popen[bytes]]":
+    """The processes that Lightning started, no longer its to watch: where one ends badly, it kills this one too."""
+    started = getattr(trainer.strategy.launcher, "procs", [])
+    taken = [process for process in started if isinstance(process, subprocess.Popen)]
+    started.clear()
+    return taken

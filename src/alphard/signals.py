@@ -105,11 +105,16 @@ def _watch(receiver: socket.socket, sender: socket.socket) -> None:
         if number[0] not in ENDING:
             continue
         if not _heard.wait(PATIENCE):
-            os._exit(128 + number[0])
+            _quit(number[0])
         if not _left.wait(WAIT):
             with _ending:
                 if not _left.is_set():  # or the system's own handler would get it
                     signal.pthread_kill(threading.main_thread().ident or 0, number[0])  # also out of a sleep
             if not _left.wait(PATIENCE):
-                os._exit(128 + number[0])
+                _quit(number[0])
     sender.close()
+
+
+def _quit(number: int) -> None:
+    os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
+    os._exit(128 + number)

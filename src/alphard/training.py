@@ -123,7 +123,7 @@ class Training:
 
     def follow(self) -> Result:
         self._fit()
-        cluster.leave_process_group(None)
+        cluster.leave_process_group(self.trainer, None)
         return Result({}, self.folder.path)
 
     def complete(self, done: dict[str, Any], lacking: Sequence[str]) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class Training:
             store = self.checkpoints.store if self.checkpoints else None
             on = f"; the same line goes on from {store.folder.uri(store.last)}" if store and store.last else ""
             print(f"{signal}: keeping the {which}; writing takes a few seconds{on}", flush=True)
-        cluster.leave_process_group(stopped)
+        cluster.leave_process_group(self.trainer, stopped)
         beaten: dict[str, Any] = {}
         try:
             beaten = {} if stopped else self._baselines()
