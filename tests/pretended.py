@@ -2,11 +2,12 @@
 
 Their numbers are real, so what trains on a GPU trains on this one to its end.  It refuses what a real one refuses,
 tensors of two devices in one operation and another device's generator; it notes where the host would wait for it; and
-its memory fills up.  Tensors are known by their storage, below autograd and vmap.
+its memory fills up; a graph is what it recorded, on the tensors that there were.  Tensors are known by their storage, below autograd and vmap.
 """
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,11 +32,14 @@ class Gpu:
     room:  bytes that it has; with more it is out of memory.
     most:  bytes that tensors and libraries have held at a time.
     waits: the operations at which the host has waited.
+    launched: operations that the host has launched one by one, and graphs.
     """
 
     def __init__(self, room: int = 80 << 30) -> None:
         self.room, self.most, self.kept = room, 0, 0
         self.waits: list[str] = []
+        self.launched = 0
+        self.recording: Graph | None = None
         self.storages: dict[StorageWeakRef, int] = {}
         self.looks = True  # at operations
         self.block = ExitStack()
@@ -47,7 +51,9 @@ class Gpu:
         patch.setattr(torch.cuda, "memory_allocated", lambda *_: self.used)
         patch.setattr(torch.cuda, "max_memory_allocated", lambda *_: self.most)
         patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *_: setattr(self, "most", self.used))
-        patch.setattr(torch.cuda, "synchronize", lambda *_: self.waits.append("synchronize"))
+        patch.setattr(torch.cuda, "synchronize", lambda *_: self.wait("synchronize"))
+        patch.setattr(torch.cuda, "CUDAGraph", lambda: Graph(self))
+        patch.setattr(torch.cuda, "graph", lambda graph, **_: graph.recorded())
         self.block.enter_context(Below(self))
         self.block.enter_context(Above(self))
         return self
@@ -72,6 +78,12 @@ class Gpu:
             self.storages[ref] = tensor.untyped_storage().nbytes()
             self.fill()
 
+    def wait(self, what: str) -> None:
+        """Note that the host waits."""
+        if self.recording:
+            raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing: {what}")
+        self.waits.append(what)
+
     def fill(self, more: int = 0) -> None:
         """Look whether all has room.  more: bytes that a library keeps from now on."""
         self.kept += more
@@ -83,11 +95,66 @@ class Gpu:
     @contextmanager
     def unseen(self) -> Iterator[None]:
         """Operations are the CPU's meanwhile, whatever they are given."""
-        self.looks = False
+        before, self.looks = self.looks, False
         try:
             yield
         finally:
-            self.looks = True
+            self.looks = before
+
+
+class Graph:
+    """A CUDA graph: operations are noted while it records, and change nothing; launched, they are done.
+
+    They read and write the tensors that they were recorded with, whatever the program has made since.
+    """
+
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu = gpu
+        self.done: list[tuple[Any, Any, Any, Any]] = []  # operation, arguments, those by name, results
+        self.before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+
+    def pool(self) -> int:
+        return id(self)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        assert not self.done, "it is recorded once"
+        self.gpu.wait("synchronize")
+        self.gpu.recording = self
+        try:
+            yield
+        finally:
+            self.gpu.recording = None
+            for storage, content in self.before.values():
+                storage.copy_(content)
+            self.before.clear()
+
+    def note(self, func: Any, *args: Any, **kwargs: Any) -> Any:
+        """Do it for its results' shapes; `recorded` undoes it."""
+        if kwargs.get("generator") is not None:
+            raise RuntimeError("Attempt to increase offset for a CUDA generator not in capture mode.")
+        for argument, given in zip(func._schema.arguments, args, strict=False):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                self._keep(given)
+        for argument in func._schema.arguments[len(args) :]:
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                self._keep(kwargs.get(argument.name))
+        made = func(*args, **kwargs)
+        self.done.append((func, args, kwargs, made))
+        return made
+
+    def _keep(self, written: Any) -> None:
+        for each in _tensors(written):
+            storage = each.untyped_storage()
+            self.before.setdefault(storage.data_ptr(), (storage, storage.clone()))
+
+    def replay(self) -> None:
+        self.gpu.launched += 1
+        with self.gpu.unseen(), torch.no_grad():
+            for func, args, kwargs, made in self.done:
+                for old, new in zip(_tensors(made), _tensors(func(*args, **kwargs)), strict=True):
+                    if old.untyped_storage().data_ptr() != new.untyped_storage().data_ptr():
+                        old.copy_(new)
 
 
 class Generator(torch.Generator):
@@ -122,7 +189,7 @@ class Above(TorchFunctionMode):
         if func.__name__ == "_parse_to":  # of Module.to, which goes on to Tensor.to
             return func(*args, **kwargs)
         if func in READING and here:
-            self.gpu.waits.append(func.__name__)
+            self.gpu.wait(func.__name__)
             with self.gpu.unseen():
                 return func(*args, **kwargs)
         if func == torch.nn.functional.one_hot and here:  # looks at a CPU's labels first, and at no GPU's
@@ -143,7 +210,7 @@ class Above(TorchFunctionMode):
             made = func(*args, **kwargs)
         if "device" in kwargs and device.type == GPU.type:
             if func in (torch.tensor, torch.as_tensor, torch.asarray):  # made here first, and copied
-                self.gpu.waits.append("to")
+                self.gpu.wait("to")
             self.gpu.take(made)
         return made
 
@@ -159,7 +226,7 @@ class Above(TorchFunctionMode):
                 there = torch.device(each).type == GPU.type
         if here == there:
             return tensor.to(dtype, copy=kwargs.get("copy", False))
-        self.gpu.waits.append("to")
+        self.gpu.wait("to")
         with self.gpu.unseen():
             made = tensor.to(dtype, copy=True)
         if there:
@@ -175,20 +242,26 @@ class Below(TorchDispatchMode):
         self.gpu = gpu
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, gpu, name = kwargs or {}, self.gpu, func.overloadpacket.__name__
+        if self.gpu.recording is None:
+            return self._seen(func, args, kwargs or {}, func)
+        return self._seen(func, args, kwargs or {}, partial(self.gpu.recording.note, func))
+
+    def _seen(self, func: Any, args: Any, kwargs: Any, do: Any) -> Any:
+        gpu, name = self.gpu, func.overloadpacket.__name__
         given = [*_tensors((args, kwargs))] if gpu.looks else []
         others = [each for each in given if not gpu.has(each)]
         if len(others) == len(given):
-            return func(*args, **kwargs)
+            return do(*args, **kwargs)
         apart = [each for each in others if each.dim()]  # a CPU's single number goes along with anything
         index = [*_tensors(args[1])] if name in INDEXING else []
         if not (name == "copy_" or all(any(each is one for one in index) for each in apart)):
             raise RuntimeError(f"Expected all tensors to be on the same device, but found cuda and cpu, in {func}")
         if apart or name in COUNTING or any(each.dtype == torch.bool for each in index):
-            gpu.waits.append(name)
+            gpu.wait(name)
         if name in PRODUCTS and not gpu.kept:
             gpu.fill(WORKSPACE)
-        made = func(*args, **kwargs)
+        made = do(*args, **kwargs)
+        gpu.launched += not gpu.recording and not _is_view(func)
         if name != "copy_":
             for each in _tensors(made):
                 gpu.take(each)
@@ -201,6 +274,11 @@ def _tensors(of: Any) -> Iterator[Tensor]:
     elif isinstance(of, list | tuple | dict):
         for each in of.values() if isinstance(of, dict) else of:
             yield from _tensors(each)
+
+
+def _is_view(func: Any) -> bool:
+    found = [each.alias_info for each in func._schema.returns]
+    return any(each is not None and not each.is_write for each in found)
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef | None:

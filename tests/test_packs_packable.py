@@ -37,6 +37,16 @@ class Recurrent(nn.Module):
         return self.out(self.rnn(x.unsqueeze(-1))[0][:, -1])
 
 
+class Counting(nn.Linear):
+    """Of a pack it would count once for all."""
+
+    calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return super().forward(x)
+
+
 class Secretive(nn.Module):
     """Computes with weights that nobody is told of."""
 
@@ -62,6 +72,7 @@ def stacks(net: nn.Module) -> None:
         (nn.Sequential(nn.Linear(6, 4), nn.RReLU(), nn.Linear(4, 2)), "vmap cannot stack model.net"),
         (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 2))), "holds a parametrization at 0"),
         (nn.Sequential(nn.Linear(6, 4), nn.AlphaDropout(0.3), nn.Linear(4, 2)), "vmap cannot stack model.net"),
+        (Counting(6, 2), "changes its own attributes as it computes"),
         (Secretive(), "computes something else|never uses|vmap cannot"),
     ],
 )

@@ -56,22 +56,28 @@ class Batches:
             self.taken += 1
             yield batch
 
-    def _epoch(self) -> Iterator[Batch]:
-        """The batches of the next epoch, without those that are skipped."""
-        self.taken, self.skipped = self.skipped, 0
-        if self.seed is None:
-            X, y = (torch.split(rows, self.sizes)[self.taken :] for rows in (self.X, self.y))
-            yield from zip(X, y, strict=True)
-            return
-        if self.sizes[0] >= len(self.y):  # all rows: their order is nothing to the gradient, and a copy of them costs
-            self.epoch += 1
-            yield self.X, self.y
-            return
+    def order(self) -> Tensor | None:
+        """The rows of the next epoch (N,), batch after batch, on the CPU; None where they come as they lie."""
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        if self.seed is None or self.sizes[0] >= len(self.y):  # all rows: their order is nothing to the gradient
+            return None
         # One generator an epoch, so that an epoch's order is known without the epochs before it.
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        self.epoch += 1
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.y), generator=generator)
         if self.ranks > 1:
             order = order[torch.arange(self.rank, self.rows * self.ranks, self.ranks) % len(order)]
+        return order
+
+    def _epoch(self) -> Iterator[Batch]:
+        """The batches of the next epoch, without those that are skipped."""
+        self.taken, self.skipped = self.skipped, 0
+        order = self.order()
+        if order is None and self.sizes[0] >= len(self.y):  # a copy of them costs
+            yield self.X, self.y
+            return
+        if order is None:
+            X, y = (torch.split(rows, self.sizes)[self.taken :] for rows in (self.X, self.y))
+            yield from zip(X, y, strict=True)
+            return
         for rows in torch.split(order.to(self.y.device), self.sizes)[self.taken :]:
             yield self.X.index_select(0, rows), self.y.index_select(0, rows)  # a third of the time of X[rows]

@@ -82,6 +82,7 @@ def must_stack(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, torch.Size]:
     """
     drops = layers.dropouts(net)
     shapes = _shapes_at(net, drops, x)
+    before = structure(net)
     kept = {name: (p.detach().clone()) for name, p in net.state_dict().items()}
     rates = {name: module.p for name, module in drops.items()}
     try:
@@ -94,6 +95,8 @@ def must_stack(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, torch.Size]:
         net.load_state_dict(kept)
         net.zero_grad()
         net.train()
+    if structure(net) != before:
+        raise Unpackable("model.net changes its own attributes as it computes", "model.net")
     return shapes
 
 

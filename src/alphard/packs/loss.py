@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 def targets(y: Tensor, classes: int, rows: int, like: Tensor) -> Tensor:
-    """(C, rows) of labels (B,): 1/B at each row's label, 0 elsewhere and where rows fill B up.
+    """(…, C, rows) of labels (…, B): 1/B at each row's label, 0 elsewhere and where rows fill B up.
 
     like: of the type of the result.
     """
-    one = F.one_hot(y, classes).T.to(like) / len(y)
-    return F.pad(one, (0, rows - len(y)))
+    one = F.one_hot(y, classes).mT.to(like) / y.shape[-1]
+    return F.pad(one, (0, rows - y.shape[-1]))
 
 
 def weighed(targets: Tensor, smoothing: Tensor | None, weights: Tensor | None) -> Tensor:
-    """Targets (K, C, B) with what a trial's loss adds to them.
+    """Targets (K, C, B), or (1, C, B) of all trials, with what a trial's loss adds to them.
 
     smoothing: (K,), or None where no trial has any (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7).
     weights:   (K, C), of classes, or None.

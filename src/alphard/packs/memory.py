@@ -13,6 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alphard.data import Batches, TableData
+from alphard.packs.graphs import Launcher
 from alphard.packs.member import Member
 from alphard.packs.pack import Pack
 
@@ -75,19 +76,29 @@ def is_long(member: Member, data: TableData, device: torch.device) -> bool:
 def _used(member: Member, data: TableData, device: torch.device, k: int) -> int:
     """Bytes that a pack of K takes at most, in a step or at validation."""
     pack = _filled(member, data, device, k)
+    step, validation = peaks(pack)
+    # A graph keeps what its step needs, also while the pack validates.
+    return _lasting(pack) + (step + validation if device.type == "cuda" else max(step, validation))
+
+
+def peaks(pack: Pack) -> tuple[int, int]:
+    """Bytes that a step takes at most, and validation, apart from what lasts."""
+    pack.launch = Launcher(records=False)
+    return _peak(pack, lambda: pack.train(1)), _peak(pack, pack.validate)
+
+
+def _peak(pack: Pack, act: Callable[[], Any]) -> int:
     assert pack.stack is not None
-    if device.type == "cuda":
-        pack.train(1)  # its libraries keep memory of their own from their first product on
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        pack.train(1)
-        pack.validate()
-        return _lasting(pack) + torch.cuda.max_memory_allocated(device) - before
+    if pack.device.type == "cuda":
+        act()  # its libraries keep memory of their own from their first product on
+        torch.cuda.reset_peak_memory_stats(pack.device)
+        before = torch.cuda.memory_allocated(pack.device)
+        act()
+        return torch.cuda.max_memory_allocated(pack.device) - before
     with Held([*pack.stack.tables.values(), *pack.rows, *pack.held_out]) as held:
-        pack.train(1)
-        pack.validate()
+        act()
     most: int = held.most
-    return _lasting(pack) + most
+    return most
 
 
 class Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
@@ -157,6 +168,8 @@ def _alone(member: Member, data: TableData, device: torch.device) -> Callable[[i
 def _fastest(train: Callable[[int], Any], device: torch.device) -> float:
     """Seconds of STEPS, once it is warm."""
     train(1)
+    for _ in range(2 if device.type == "cuda" else 0):  # it records each step where its shape comes again
+        train(STEPS)
     _wait(device)
     # Of one thread its own time, for others may be on its core meanwhile.
     clock = time.perf_counter if device.type == "cuda" or torch.get_num_threads() > 1 else time.thread_time

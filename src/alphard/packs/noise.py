@@ -14,7 +14,7 @@ Group = tuple[int, int, int]  # (seed, order, epoch), of members that share the 
 def noise_of(
     members: Sequence[Member], names: Sequence[str], groups: Sequence[Group], place: Tensor, like: Tensor
 ) -> Callable[[int], dict[str, Tensor]]:
-    """An epoch's noise: from a step's B to the buffers of all dropouts.
+    """An epoch's noise: from a step's B to the buffers of all dropouts, (1, …) where all trials have the same.
 
     The noise of a step is a function of seed, epoch, step and layer, by one generator a (seed, epoch): no other member
     changes it, and a checkpoint need not hold it.
@@ -43,12 +43,12 @@ def noise_of(
 
 
 def spread(each: Sequence[Tensor], place: Tensor) -> Tensor:
-    """(K, …), from one tensor a group and each row's group; no copy where all share one.
+    """(K, …), from one tensor a group and each row's group; (1, …) and no copy where all share one.
 
     place: on their device, for a list's way to a GPU would make the host wait for it, at every step.
     """
     if all(tensor is each[0] for tensor in each):
-        return each[0].expand(len(place), *each[0].shape)
+        return each[0].unsqueeze(0)
     return torch.stack([*each])[place]
 
 

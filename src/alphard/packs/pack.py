@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from alphard.data import Batches, TableData
 from alphard.objective import diverged
+from alphard.packs.graphs import Launcher
 from alphard.packs.layers import filled, whole
 from alphard.packs.loss import cross_entropy, gradient, targets, weighed
 from alphard.packs.member import VALIDATED, Member
-from alphard.packs.noise import Group, noise_of, spread
+from alphard.packs.noise import Group, noise_of
 from alphard.packs.optimizer import KINDS, Columns
 from alphard.packs.stack import Stack
 
@@ -64,6 +65,7 @@ class Pack:
         self.stack: Stack | None = None
         self.failed: dict[int, str] = {}
         self.done: set[int] = set()
+        self.launch = Launcher()
 
     def join(self, member: Member, state: State | None = None) -> None:
         """Take a member in, at an epoch's start.  state: goes on from there."""
@@ -150,26 +152,33 @@ class Pack:
         assert self.stack is not None
         stack, k = self.stack, len(self.members) + 1
         groups, place = self._groups()
-        loaders = [Batches(*self.rows, self.members[0].batch_size, order, epoch=epoch) for _, order, epoch in groups]
+        batches = self._batches(groups)
         weights, gradients, spare = (stack.tables[name][:k] for name in ("weights", "gradient", "spare"))
         gradients.zero_()  # also what fills up, where not every net writes
         states = {name: stack.tables[name][:k] for name in self.rule.states}
-        by = self._columns(len(loaders[0]), weights)
+        by = self._columns(len(batches), weights)
         noise = noise_of(self.members, stack.dropouts, groups, place, weights)
-        smoothing, class_weights = self._of_loss(k)
+        of_loss = self._of_loss(k)
         nets, total = stack.nets(k), weights.new_zeros(k)
-        for step, batches in enumerate(itertools.islice(zip(*loaders, strict=True), most)):
-            nets.rows = len(batches[0][1])
-            nets.noise = noise(nets.rows)
-            x = spread([filled(x, 0) for x, _ in batches], place)
-            goals = weighed(spread([self._targets(y) for _, y in batches], place), smoothing, class_weights)
-            z, back = stack.logits(nets, x, len(self.counts))
+
+        def step(given: Mapping[str, Tensor]) -> Tensor:
+            """The loss of each (K,), from x (1 or K, B', F), y (1 or K, B) and the rest."""
+            nets.rows = given["y"].shape[1]
+            nets.noise = {name: given[name].expand(k, *given[name].shape[1:]) for name in noisy}
+            goals = weighed(self._targets(given["y"]), given.get("smoothing"), given.get("class weights"))
+            z, back = stack.logits(nets, given["x"].expand(k, -1, -1), len(self.counts))
             log = z.log_softmax(1)
             back(gradient(log, goals))
-            self.rule.step(weights, gradients, states, by[step], spare)
-            total += cross_entropy(log, goals) * nets.rows
+            self.rule.step(weights, gradients, states, {name: given[f"by {name}"] for name in by[0]}, spare)
+            return cross_entropy(log, goals)
+
+        for rows, columns in itertools.islice(zip(batches, by, strict=True), most):
+            x, y = self._served(rows, place)
+            noisy = noise(y.shape[1])
+            given = {"x": filled(x, 1), "y": y, **noisy, **of_loss, **{f"by {name}": c for name, c in columns.items()}}
+            total += self.launch(step, given, stack.tables.values()) * y.shape[1]
         for member in self.members:
-            member.steps += len(loaders[0])
+            member.steps += len(batches)
         return total / len(self.rows[1])
 
     @torch.no_grad()
@@ -191,7 +200,7 @@ class Pack:
         return loss / len(y), right.sum(1) / len(y), recall.mean(1)
 
     def _targets(self, y: Tensor) -> Tensor:
-        return targets(y, len(self.counts), whole(len(y)), self.rows[0])
+        return targets(y, len(self.counts), whole(y.shape[-1]), self.rows[0])
 
     def _groups(self) -> tuple[list[Group], Tensor]:
         """The groups of members, and which of them each row is in."""
@@ -200,18 +209,38 @@ class Pack:
         index = {key: i for i, key in enumerate(groups)}
         return groups, torch.tensor([*(index[key] for key in keys), 0], device=self.device)
 
+    def _batches(self, groups: list[Group]) -> Sequence[Tensor | None]:
+        """The rows of each step's batches, (groups, B); None is all of them, as they lie."""
+        size = self.members[0].batch_size
+        loaders = [Batches(*self.rows, size, order, epoch=epoch) for _, order, epoch in groups]
+        orders = [order for order in (loader.order() for loader in loaders) if order is not None]
+        if not orders:
+            return [None]
+        return torch.split(torch.stack(orders).to(self.device), loaders[0].sizes, dim=1)
+
+    def _served(self, rows: Tensor | None, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (1 or K, B, F) and labels (1 or K, B); 1 where all trials have the same."""
+        X, y = self.rows
+        if rows is None:
+            return X.unsqueeze(0), y.unsqueeze(0)
+        rows = rows if len(rows) == 1 else rows[place]
+        flat = rows.flatten()
+        return X.index_select(0, flat).view(*rows.shape, -1), y.index_select(0, flat).view(rows.shape)
+
     def _columns(self, steps: int, like: Tensor) -> list[Columns]:
         groups = [m.optimizer.param_groups[0] for m in self.members]
         idle = dict(groups[0]) | {"lr": 0.0, "weight_decay": 0.0}
         return self.rule.columns([*groups, idle], [*(m.steps for m in self.members), 0], steps, like)
 
-    def _of_loss(self, k: int) -> tuple[Tensor | None, Tensor | None]:
+    def _of_loss(self, k: int) -> dict[str, Tensor]:
+        """What losses choose, where any does: smoothing (K,), class weights (K, C)."""
         made = {"dtype": self.dtype, "device": self.device}
-        smoothing = None
+        chosen = {}
         if any(m.smoothing for m in self.members):
-            smoothing = torch.tensor([*(m.smoothing for m in self.members), 0.0], **made)  # type: ignore[arg-type]
-        weights = [m.class_weights for m in self.members if m.class_weights is not None]
-        return smoothing, torch.stack([*weights, weights[0]]).to(**made) if weights else None  # type: ignore[call-overload]
+            chosen["smoothing"] = torch.tensor([*(m.smoothing for m in self.members), 0.0], **made)  # type: ignore[arg-type]
+        if weights := [m.class_weights for m in self.members if m.class_weights is not None]:
+            chosen["class weights"] = torch.stack([*weights, weights[0]]).to(**made)  # type: ignore[call-overload]
+        return chosen
 
     def _keep_best_too(self) -> None:
         assert self.stack is not None
