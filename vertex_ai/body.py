@@ -18,7 +18,7 @@ def body(job: Job, kind: str, study: str, said: list[str], plan: Plan | None) ->
     if kind == CUSTOM:
         return head | {"jobSpec": each}
     assert plan is not None, "a tuning job searches"
-    trials = trials_of(plan)
+    trials = plan.settings.total(plan.space)
     tuning = {
         "studySpec": spec.study_spec(plan.space, plan.settings, plan.configs, said),
         "maxTrialCount": trials,
@@ -27,12 +27,6 @@ def body(job: Job, kind: str, study: str, said: list[str], plan: Plan | None) ->
         "trialJobSpec": each,
     }
     return head | tuning
-
-
-def trials_of(plan: Plan, most: int | None = None) -> int:
-    """How many trials a search has, or would have of `most`; a grid has no more than its combinations."""
-    most = most or plan.settings.trials
-    return min(most, sum(1 for _ in plan.space.grid())) if plan.settings.algorithm == "grid" else most
 
 
 def _spec(job: Job, base: str, said: list[str]) -> dict[str, Any]:

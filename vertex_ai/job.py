@@ -22,7 +22,7 @@ from alphard.search import chosen
 from alphard.search.configs import Configs, group_choices
 from alphard.search.plan import Plan, checked
 from vertex_ai import container, settings, spec, whole_search
-from vertex_ai.body import body, trials_of
+from vertex_ai.body import body
 from vertex_ai.names import CUSTOM, TUNING
 from vertex_ai.settings import Job
 
@@ -61,7 +61,7 @@ class Submission:
         """How many configs are trained, whoever makes them."""
         if self.tuning:
             return int(self.job["maxTrialCount"])
-        return trials_of(self.plan) if self.plan else 1
+        return self.plan.settings.total(self.plan.space) if self.plan else 1
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -4,14 +4,13 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from alphard.errors import Interrupted, UserError
 from alphard.storage import Folder
 from vertex_ai import rehearsal_view, search_verdict, verdict, whole_search
-from vertex_ai.body import trials_of
 from vertex_ai.engine import Engine
 from vertex_ai.job import Submission, of_line
 from vertex_ai.places import place_for
@@ -80,7 +79,7 @@ class Rehearsal:
             self.metric = self.job["studySpec"]["metrics"][0]["metricId"]
             self.job["maxTrialCount"] = self.asked
         elif self.this.plan:
-            self.asked = trials_of(self.this.plan, self.asked)
+            self.asked = replace(self.this.plan.settings, trials=self.asked).total(self.this.plan.space)
             self.job = whole_search.rehearsed(self.job, self.asked)
         self.begun = self.asked if self.tuning else 1
 

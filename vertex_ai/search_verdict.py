@@ -39,7 +39,8 @@ def judge(played: Played, plan: Plan, asked: int) -> Judged:
     except UserError as error:
         return Judged(played, [*error.problems], None)
     finished = [trial for trial in trials if trial.state in FINISHED]
-    best = _best(finished, plan)
+    ranked = results.ranked(finished, plan.settings.direction)
+    best = ranked[0] if ranked and ranked[0].state == TrialState.COMPLETE else None
     problems += [*_counted(finished, plan, asked)]
     if best is None:
         return Judged(played, [*problems, "the study has no complete trial, and so no best one"], None, len(finished))
@@ -68,13 +69,6 @@ def _counted(finished: Sequence[FrozenTrial], plan: Plan, asked: int) -> Iterato
     for trial in finished:
         if trial.state == TrialState.FAIL:
             yield f"trial {trial.number} failed: {trial.user_attrs.get('error', 'it said nothing')}"
-
-
-def _best(finished: Sequence[FrozenTrial], plan: Plan) -> FrozenTrial | None:
-    sign = -1 if plan.settings.direction == "maximize" else 1
-    complete = (each for each in finished if each.state == TrialState.COMPLETE)
-    done = [(sign * each.value, each.number, each) for each in complete if each.value is not None]
-    return min(done)[2] if done else None
 
 
 def _of_best(folder: Path, best: FrozenTrial, plan: Plan) -> Iterator[str]:

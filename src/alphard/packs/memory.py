@@ -1,6 +1,7 @@
 """How many trials a pack takes: by the memory that a step needs, and by whether more are still faster together."""
 
 import copy
+import gc
 import itertools
 import math
 import time
@@ -91,6 +92,7 @@ def _peak(pack: Pack, act: Callable[[], Any]) -> int:
     assert pack.stack is not None
     if pack.device.type == "cuda":
         act()  # its libraries keep memory of their own from their first product on
+        gc.collect()  # a pack that was measured before holds itself, and could be freed in between
         torch.cuda.reset_peak_memory_stats(pack.device)
         before = torch.cuda.memory_allocated(pack.device)
         act()

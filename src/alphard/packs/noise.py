@@ -20,7 +20,8 @@ def noise_of(
     changes it, and a checkpoint need not hold it.
 
     names: of the dropouts.
-    place: the group of each row, (K,); the last is the empty row's.
+    place: the group of each row, (K,); the last is the empty row's.  On the noise's device, for a list's way to a GPU
+        would make the host wait for it, at every step.
     like:  of the device and type of the result.
     """
     if not names:
@@ -36,20 +37,10 @@ def noise_of(
         made = dict(fixed)
         for name in names:
             drawn = [torch.rand(rows, *members[0].shapes[name], generator=g, device=like.device) for g in generators]
-            made[f"{name}.noise"] = spread(drawn, place)
+            made[f"{name}.noise"] = drawn[0].unsqueeze(0) if len(drawn) == 1 else torch.stack(drawn)[place]
         return made
 
     return of_step
-
-
-def spread(each: Sequence[Tensor], place: Tensor) -> Tensor:
-    """(K, …), from one tensor a group and each row's group; (1, …) and no copy where all share one.
-
-    place: on their device, for a list's way to a GPU would make the host wait for it, at every step.
-    """
-    if all(tensor is each[0] for tensor in each):
-        return each[0].unsqueeze(0)
-    return torch.stack([*each])[place]
 
 
 def _p(member: Member, name: str) -> float:

@@ -16,7 +16,7 @@ from optuna.exceptions import StorageInternalError
 
 from alphard.errors import Interrupted, TrainingError, UserError, masked
 from alphard.fingerprint import fingerprint, resolved_sha256
-from alphard.search import grammar, live, local, queue, report, results, storages
+from alphard.search import grammar, live, local, report, results, storages
 from alphard.search.carried import carried
 from alphard.search.plan import Plan, plan
 from alphard.search.space import Categorical
@@ -177,7 +177,7 @@ def _must_be_there(this: Plan) -> None:
 def _say_of_grid(study: Study) -> None:
     if study.settings.algorithm == "grid":
         aside = ", and search.initial is among them" if study.settings.initial else ""
-        print(f"a grid of {queue.combinations(study.space)} combinations, of which {study.total} are trained{aside}")
+        print(f"a grid of {study.space.combinations()} combinations, of which {study.total} are trained{aside}")
 
 
 def _say_again(study: Study | None) -> None:

@@ -55,17 +55,12 @@ def fill(study: optuna.Study, settings: Settings, space: Space) -> int:
     grid = settings.algorithm == "grid"
     values: Iterator[dict[str, Any]]
     values = space.grid() if grid else (_texts(space, given) for given in settings.initial)
-    total = min(settings.trials, combinations(space)) if grid else settings.trials
+    total = settings.total(space)
     queued = len(study.get_trials(deepcopy=False)) - int(study.user_attrs["warm"])
     values = islice(values, queued, None)
     for _ in range(queued, total):
         study.enqueue_trial(next(values, {}))
     return total
-
-
-def combinations(space: Space) -> int:
-    """How many trials the whole grid has."""
-    return sum(1 for _ in space.grid())
 
 
 def _texts(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -97,12 +97,17 @@ def space_of(said: Mapping[str, Any]) -> Space:
         raise UserError(f"{ABOUT}: overrides: {first_line(error)}; {RESTORE}") from None
 
 
+def ranked(trials: Iterable[FrozenTrial], direction: str) -> list[FrozenTrial]:
+    """Those that have begun, the best first."""
+    sign = -1 if direction == "maximize" else 1
+    began = [trial for trial in trials if trial.state in ORDER]
+    return sorted(began, key=lambda t: (ORDER[t.state], math.inf if t.value is None else sign * t.value, t.number))
+
+
 def sorted_rows(said: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> tuple[list[Row], list[str]]:
     """The rows of the trials that `load` gave, the best first, and their columns."""
     search, space = said["search"], space_of(said)
-    objective, sign = search["objective"], -1 if search["direction"] == "maximize" else 1
-    began = [trial for trial in trials if trial.state in ORDER]
-    began.sort(key=lambda t: (ORDER[t.state], math.inf if t.value is None else sign * t.value, t.number))
+    objective, began = search["objective"], ranked(trials, search["direction"])
     best = began[0] if began and began[0].state == TrialState.COMPLETE else None
     noise = binomial_error(float(best.value or 0), best.user_attrs.get("val_rows"), objective) if best else None
     found = []

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
 from alphard import schema
 from alphard.types import Count, Positive, Seed, Whole
+
+if TYPE_CHECKING:
+    from alphard.search.space import Space
 
 # Suggestions that tpe, gp and cmaes make at most before the first of them is known, and one in SHARE of a search's
 # trials: more cost quality, fewer cost speed.  In 40 trials tpe loses a seventh of what it gains on chance with 10
@@ -83,6 +86,10 @@ class Settings:
         if self.algorithm not in LEARNING:
             return None
         return self.pack.size or max(2, min(PENDING, self.trials // SHARE))
+
+    def total(self, space: "Space") -> int:
+        """Trials of a study of that space: a grid has no more than its combinations."""
+        return min(self.trials, space.combinations()) if self.algorithm == "grid" else self.trials
 
 
 def read(node: Mapping[str, Any]) -> Settings:

@@ -141,6 +141,10 @@ class Space:
         """Every trial of a space without intervals of floats, as a tuner would choose it."""
         yield from self._grid({}, 0)
 
+    def combinations(self) -> int:
+        """How many trials the whole grid has."""
+        return sum(1 for _ in self.grid())
+
     def _grid(self, chosen: dict[str, Any], at: int) -> Iterator[dict[str, Any]]:
         if at == len(self.dimensions):
             yield dict(chosen)
