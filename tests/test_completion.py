@@ -101,6 +101,7 @@ def typed(command: list[str], lines: list[str], until: str) -> str:
     return seen
 
 
+@pytest.mark.more
 def test_bash_completes_a_line() -> None:
     ready = ['eval "$(alphard completion bash)"\n', "alphard check data=breast\t", "epochs=five\n"]
     seen = typed(["bash", "--norc", "--noprofile", "-i"], ready, "error: epochs: 'five'")

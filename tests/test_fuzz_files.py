@@ -248,6 +248,7 @@ def must_hold(chosen: list[str], valid: Path, folder: Path, servers: list[Connec
     assert not faults, f"{len(faults)} of {len(chosen)}:\n" + "\n\n".join(faults)
 
 
+@pytest.mark.more
 def test_some_changed_files_are_read_or_refused(valid: Path, tmp_path: Path, servers: list[Connection]) -> None:
     must_hold([ALONE] if ALONE else names(36), valid, tmp_path, servers)
 

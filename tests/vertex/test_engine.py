@@ -464,6 +464,7 @@ def test_a_job_cancelled_before_it_runs_starts_nothing(engine: Callable[..., Eng
     assert this.played == []
 
 
+@pytest.mark.more
 def test_a_timeout_ends_a_trial(engine: Callable[..., Engine]) -> None:
     this = engine(job("hangs=yes", trials=1, scheduling={"timeout": "3s"}))
     this.run()
