@@ -2,7 +2,8 @@
 
 Their numbers are real, so what trains on a GPU trains on this one to its end.  It refuses what a real one refuses,
 tensors of two devices in one operation and another device's generator; it notes where the host would wait for it; and
-its memory fills up; a graph is what it recorded, on the tensors that there were.  Tensors are known by their storage, below autograd and vmap.
+its memory fills up; a graph is what it recorded, on the tensors that there were.  Tensors are known by their storage,
+below autograd and vmap.
 """
 
 from collections.abc import Iterator
@@ -125,20 +126,20 @@ class Graph:
             yield
         finally:
             self.gpu.recording = None
-            for storage, content in self.before.values():
-                storage.copy_(content)
+            with self.gpu.unseen():
+                for storage, content in self.before.values():
+                    storage.copy_(content)
             self.before.clear()
 
     def note(self, func: Any, *args: Any, **kwargs: Any) -> Any:
         """Do it for its results' shapes; `recorded` undoes it."""
         if kwargs.get("generator") is not None:
             raise RuntimeError("Attempt to increase offset for a CUDA generator not in capture mode.")
-        for argument, given in zip(func._schema.arguments, args, strict=False):
+        names = [argument.name for argument in func._schema.arguments]
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        for argument in func._schema.arguments:
             if argument.alias_info is not None and argument.alias_info.is_write:
-                self._keep(given)
-        for argument in func._schema.arguments[len(args) :]:
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                self._keep(kwargs.get(argument.name))
+                self._keep(given.get(argument.name))
         made = func(*args, **kwargs)
         self.done.append((func, args, kwargs, made))
         return made

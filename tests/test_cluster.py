@@ -387,3 +387,11 @@ def test_a_further_process_that_loses_a_machine_lets_the_first_speak(
     with pytest.raises(SystemExit) as ended, cluster.assembled(config_of(), trainer):
         raise RuntimeError("[transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4242")
     assert ended.value.code == 0
+
+
+def test_a_run_of_one_process_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its own code says of a connection is its own."""
+    monkeypatch.delenv("CLUSTER_SPEC", raising=False)
+    trainer = build.trainer_of(config_of("trainer=cpu"), [], Path("logs"))
+    with pytest.raises(RuntimeError, match=r"^Connection reset by peer"), cluster.assembled(config_of(), trainer):
+        raise RuntimeError("Connection reset by peer: the rows' own server")

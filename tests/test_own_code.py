@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, environment
+from tests.readme import copy_of_the_project
 
 README = (ROOT / "README.md").read_text()
 FILES = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", README, re.DOTALL)
@@ -19,11 +19,7 @@ LINES = re.findall(r"^\$ python (train\.py model=.*)$", README, re.MULTILINE)
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with the README's files in it."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("configs", "src"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
-    for name in ("train.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder)
+    folder = copy_of_the_project(tmp_path_factory.mktemp("project"))
     for name, text in FILES:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)

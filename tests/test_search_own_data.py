@@ -1,13 +1,13 @@
 """Data of a user's own in a search, with the mistake that its YAML invites."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, environment
+from tests.conftest import environment
+from tests.readme import copy_of_the_project
 
 CODE = """
 from dataclasses import dataclass
@@ -34,11 +34,7 @@ WARNING = (
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("configs", "src"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
-    for name in ("train.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder)
+    folder = copy_of_the_project(tmp_path_factory.mktemp("project"))
     (folder / "src/mine").mkdir()
     (folder / "src/mine/moons.py").write_text(CODE)
     (folder / "configs/data/moons.yaml").write_text("_target_: mine.moons.Moons\nrows: 90\nseed: ${seed}\n")

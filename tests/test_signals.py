@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT, environment
+from tests.readme import copy_of_the_project
 from tests.spent import so_far, waited_for
 
 LONG = ("epochs=100000", "patience=100000", "data=synthetic", "data.rows=3000", "output_dir=out")
@@ -132,10 +132,7 @@ def test_both_processes_of_ddp_end_and_the_first_takes_its_time(
     name: str, to_all: bool, status: int, tmp_path: Path
 ) -> None:
     """Lightning looks every 5 s whether a further process ended badly, and then kills the first."""
-    for folder in ("configs", "src"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "local"))
-    for file in ("train.py", "pyproject.toml"):
-        shutil.copy(ROOT / file, tmp_path)
+    copy_of_the_project(tmp_path)
     (tmp_path / "src/mine.py").write_text(SLOW)
     python_path = ":".join(filter(None, [str(tmp_path / "src"), environment().get("PYTHONPATH")]))
 

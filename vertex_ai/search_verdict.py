@@ -13,11 +13,10 @@ from alphard.errors import UserError
 from alphard.search import results
 from alphard.search.checking import place
 from alphard.search.plan import Plan
+from alphard.search.storages import FINISHED
 from vertex_ai import verdict, whole_search
 from vertex_ai.played import Played
 from vertex_ai.verdict import Judged
-
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 def judge(played: Played, plan: Plan, asked: int) -> Judged:
@@ -39,8 +38,7 @@ def judge(played: Played, plan: Plan, asked: int) -> Judged:
     except UserError as error:
         return Judged(played, [*error.problems], None)
     finished = [trial for trial in trials if trial.state in FINISHED]
-    ranked = results.ranked(finished, plan.settings.direction)
-    best = ranked[0] if ranked and ranked[0].state == TrialState.COMPLETE else None
+    best = results.best_of(results.ranked(finished, plan.settings.direction))
     problems += [*_counted(finished, plan, asked)]
     if best is None:
         return Judged(played, [*problems, "the study has no complete trial, and so no best one"], None, len(finished))

@@ -40,8 +40,7 @@ class VertexAI(LightningEnvironment):
 
     @staticmethod
     def detect() -> bool:
-        there = ranks.cluster()
-        return there is not None and there.machines > 1
+        return ranks.several() is not None
 
     @property
     def main_address(self) -> str:
@@ -84,8 +83,7 @@ def assembled(config: DictConfig, trainer: pl.Trainer, patience: float = PATIENC
 
     Raises TrainingError where one of them does not come, trains something else, or is lost inside.
     """
-    there = ranks.cluster()
-    there = there if there and there.machines > 1 else None
+    there = ranks.several()
     try:
         # Kept open: torch's own meeting point is the same server.
         store = None
@@ -95,7 +93,7 @@ def assembled(config: DictConfig, trainer: pl.Trainer, patience: float = PATIENC
         del store
     except RuntimeError as error:
         lost = isinstance(error, DistError) or any(words in str(error) for words in LOST)
-        if not lost:
+        if not lost or trainer.world_size == 1:
             raise
         if ranks.local():
             # Each machine's first process speaks for it; at another status Lightning kills that one, within 5 seconds.

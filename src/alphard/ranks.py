@@ -63,6 +63,12 @@ def cluster() -> Cluster | None:
         raise UserError(f"{SPEC}: {text[:200]}: {said}; Vertex AI sets it as {form}; elsewhere unset it") from None
 
 
+def several() -> Cluster | None:
+    """The machines of this job, where there is more than one."""
+    there = cluster()
+    return there if there and there.machines > 1 else None
+
+
 def first() -> bool:
     """Whether this process is the first of all on all machines, which alone writes, reports and speaks."""
     if TORCHRUN in os.environ:
@@ -78,8 +84,7 @@ def local() -> int:
 
 def must_be_alone(what: str) -> None:
     """Raise UserError where `what`, which one machine does, is asked of several."""
-    there = cluster()
-    if there is not None and there.machines > 1:
+    if there := several():
         said = f"this job has {there.machines} machines, as {SPEC} says, and each would do it all"
         raise UserError(f"{what}: {said}; submit it with replicas=1")
 

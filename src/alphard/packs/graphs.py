@@ -19,16 +19,15 @@ MOST = 8  # graphs of a pack: each has memory of its own for what it is given
 
 @dataclass
 class _Graph:
-    """given: where it reads what a step is given; made: where it leaves what the step returns."""
+    """given: where it reads what a step is given, by dtype; made: where it leaves what the step returns."""
 
     graph: Any  # torch.cuda.CUDAGraph
-    given: Given
+    given: list[Given]
     made: Tensor
 
     def launch(self, given: Given) -> Tensor:
-        for kind in {tensor.dtype for tensor in given.values()}:
-            names = [name for name, tensor in given.items() if tensor.dtype == kind]
-            torch._foreach_copy_([self.given[name] for name in names], [given[name] for name in names])
+        for own in self.given:  # one launch each
+            torch._foreach_copy_([*own.values()], [given[name] for name in own])
         self.graph.replay()
         return self.made
 
@@ -37,7 +36,7 @@ class Launcher:
     """Calls a pack's steps; on a GPU it launches what it has recorded of them.
 
     records: whether it does; if not, it calls them there too.
-    failed:  why a step could not be recorded, as a clause; it then records no more.
+    failed:  why a step could not be recorded, as a clause, until somebody takes it; it then records no more.
     """
 
     def __init__(self, records: bool = True) -> None:
@@ -79,4 +78,7 @@ class Launcher:
             self.records = False
             self.failed = str(error).strip().partition("\n")[0] or type(error).__name__
             return None
-        return _Graph(graph, own, made)
+        by_type: dict[torch.dtype, Given] = {}
+        for name, tensor in own.items():
+            by_type.setdefault(tensor.dtype, {})[name] = tensor
+        return _Graph(graph, [*by_type.values()], made)

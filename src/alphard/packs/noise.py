@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from alphard.packs.member import Member
-
-Group = tuple[int, int, int]  # (seed, order, epoch), of members that share the order of batches and the noise
+from alphard.packs.serving import Group
 
 
 def noise_of(

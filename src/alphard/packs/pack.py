@@ -3,21 +3,22 @@
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from alphard.data import Batches, TableData
+from alphard.data import TableData
 from alphard.objective import diverged
 from alphard.packs.graphs import Launcher
 from alphard.packs.layers import filled, whole
 from alphard.packs.loss import cross_entropy, gradient, targets, weighed
 from alphard.packs.member import VALIDATED, Member
-from alphard.packs.noise import Group, noise_of
+from alphard.packs.noise import noise_of
 from alphard.packs.optimizer import KINDS, Columns
+from alphard.packs.serving import Serving
 from alphard.packs.stack import Stack
 
 State = dict[str, Any]  # plain: tensors, numbers, texts, lists and dicts
@@ -151,13 +152,12 @@ class Pack:
         """An epoch of steps, or its first `most`; the mean loss of each (K,)."""
         assert self.stack is not None
         stack, k = self.stack, len(self.members) + 1
-        groups, place = self._groups()
-        batches = self._batches(groups)
+        serving = Serving(self.members, *self.rows)
         weights, gradients, spare = (stack.tables[name][:k] for name in ("weights", "gradient", "spare"))
         gradients.zero_()  # also what fills up, where not every net writes
         states = {name: stack.tables[name][:k] for name in self.rule.states}
-        by = self._columns(len(batches), weights)
-        noise = noise_of(self.members, stack.dropouts, groups, place, weights)
+        by = self._columns(len(serving.batches), weights)
+        noise = noise_of(self.members, stack.dropouts, serving.groups, serving.place, weights)
         of_loss = self._of_loss(k)
         nets, total = stack.nets(k), weights.new_zeros(k)
 
@@ -172,13 +172,13 @@ class Pack:
             self.rule.step(weights, gradients, states, {name: given[f"by {name}"] for name in by[0]}, spare)
             return cross_entropy(log, goals)
 
-        for rows, columns in itertools.islice(zip(batches, by, strict=True), most):
-            x, y = self._served(rows, place)
+        for rows, columns in itertools.islice(zip(serving.batches, by, strict=True), most):
+            x, y = serving.served(rows)
             noisy = noise(y.shape[1])
             given = {"x": filled(x, 1), "y": y, **noisy, **of_loss, **{f"by {name}": c for name, c in columns.items()}}
             total += self.launch(step, given, stack.tables.values()) * y.shape[1]
         for member in self.members:
-            member.steps += len(batches)
+            member.steps += len(serving.batches)
         return total / len(self.rows[1])
 
     @torch.no_grad()
@@ -201,31 +201,6 @@ class Pack:
 
     def _targets(self, y: Tensor) -> Tensor:
         return targets(y, len(self.counts), whole(y.shape[-1]), self.rows[0])
-
-    def _groups(self) -> tuple[list[Group], Tensor]:
-        """The groups of members, and which of them each row is in."""
-        keys = [(m.seed, m.order, len(m.history)) for m in self.members]
-        groups = list(dict.fromkeys(keys))
-        index = {key: i for i, key in enumerate(groups)}
-        return groups, torch.tensor([*(index[key] for key in keys), 0], device=self.device)
-
-    def _batches(self, groups: list[Group]) -> Sequence[Tensor | None]:
-        """The rows of each step's batches, (groups, B); None is all of them, as they lie."""
-        size = self.members[0].batch_size
-        loaders = [Batches(*self.rows, size, order, epoch=epoch) for _, order, epoch in groups]
-        orders = [order for order in (loader.order() for loader in loaders) if order is not None]
-        if not orders:
-            return [None]
-        return torch.split(torch.stack(orders).to(self.device), loaders[0].sizes, dim=1)
-
-    def _served(self, rows: Tensor | None, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (1 or K, B, F) and labels (1 or K, B); 1 where all trials have the same."""
-        X, y = self.rows
-        if rows is None:
-            return X.unsqueeze(0), y.unsqueeze(0)
-        rows = rows if len(rows) == 1 else rows[place]
-        flat = rows.flatten()
-        return X.index_select(0, flat).view(*rows.shape, -1), y.index_select(0, flat).view(rows.shape)
 
     def _columns(self, steps: int, like: Tensor) -> list[Columns]:
         groups = [m.optimizer.param_groups[0] for m in self.members]

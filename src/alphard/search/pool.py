@@ -135,6 +135,7 @@ class Pool:
         assert kind.pack is not None, "it has just trained"
         if why := kind.pack.launch.failed:
             self.said = f"packs: {turn.name}: no CUDA graph of a step ({why}); its operations are launched one by one"
+            kind.pack.launch.failed = ""  # it is taken
         turn.reports = [(number, _step(kind.live[number].member), value) for number, value in values.items()]
         rows = {"val_rows": len(kind.data.splits.validation)}
         failed = dict(kind.pack.failed)

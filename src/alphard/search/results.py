@@ -104,11 +104,16 @@ def ranked(trials: Iterable[FrozenTrial], direction: str) -> list[FrozenTrial]:
     return sorted(began, key=lambda t: (ORDER[t.state], math.inf if t.value is None else sign * t.value, t.number))
 
 
+def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The first of those that are `ranked`, where it is complete."""
+    return trials[0] if trials and trials[0].state == TrialState.COMPLETE else None
+
+
 def sorted_rows(said: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> tuple[list[Row], list[str]]:
     """The rows of the trials that `load` gave, the best first, and their columns."""
     search, space = said["search"], space_of(said)
     objective, began = search["objective"], ranked(trials, search["direction"])
-    best = began[0] if began and began[0].state == TrialState.COMPLETE else None
+    best = best_of(began)
     noise = binomial_error(float(best.value or 0), best.user_attrs.get("val_rows"), objective) if best else None
     found = []
     meant: dict[tuple[str, str], Any] = {}  # a choice's value, which Hydra's grammar takes its time for

@@ -12,10 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from alphard.page import label
 from alphard.search.space import Space
+from alphard.search.storages import FINISHED
 
 MOST = 2000  # trials of which a figure shows each as a mark of its own
 LONGEST = 24  # letters of a choice, or of a dimension's name beside an axis
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 Curve = tuple[Sequence[int], Sequence[float]]  # epochs from 1, the objective at each
 
 

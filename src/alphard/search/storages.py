@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from alphard.documents import judged
 from alphard.errors import UserError, masked
 from alphard.search.journal import PATIENCE, Journal
 
 JOURNAL = "journal.log"
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 TABLES = 20  # more than Optuna makes in a database
 
 

@@ -21,10 +21,9 @@ from alphard.search.journal import lock
 from alphard.search.owner import Owner
 from alphard.search.settings import Settings
 from alphard.search.space import Space
-from alphard.search.storages import in_bulk, storage_of
+from alphard.search.storages import FINISHED, in_bulk, storage_of
 
 HOLD = 1.0  # seconds for which other processes wait while many trials are taken
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass
