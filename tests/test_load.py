@@ -22,9 +22,9 @@ import torch
 from optuna.trial import TrialState
 
 from alphard.search import command, optuna_seam
-from alphard.search.even import value_at
 from alphard.search.journal import Journal
 from alphard.search.plan import Plan, checked
+from alphard.search.points import value_at
 from tests.conftest import ROOT, environment
 from tests.spent import ROOM, waited_for
 from tests.test_search_kills import children, start

@@ -129,6 +129,31 @@ def test_a_search_that_was_killed_goes_on_as_it_would_have(tmp_path, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ["random", "tpe", "gp", "cmaes", "qmc"])
+def test_a_trial_that_is_killed_while_it_is_chosen_gets_the_rest_as_it_would_have(tmp_path, monkeypatch, algorithm):
+    whole = work(study_in(tmp_path / "whole", algorithm=algorithm, trials=16))
+    rest = []
+    for number in range(16):
+        study = study_in(tmp_path / "cut", algorithm=algorithm, trials=16)
+        write, left = study.storage.set_trial_param, iter(range(number % 3 + 1))
+
+        def until_it_dies(*given, write=write, left=left):
+            next(left)  # StopIteration is the kill
+            write(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(study.storage, "set_trial_param", until_it_dies)
+            if number % 3 + 1 < len(whole[number][1]):
+                with pytest.raises(StopIteration):
+                    study.take()
+        killed_in(study)
+        study = study_in(tmp_path / "cut", algorithm=algorithm, trials=16)
+        study.recover()
+        rest += work(study, most=1)
+        killed_in(study)
+    assert rest == whole
+
+
+@pytest.mark.parametrize("algorithm", ["random", "tpe", "gp", "cmaes", "qmc"])
 def test_no_draw_is_repeated_not_even_of_what_exists_sometimes(tmp_path, algorithm):
     space = grammar.read({"kind": "choice(a, b)", "when": {"kind=b": {"y": "interval(0, 1)"}}, "x": "interval(0, 1)"})
     study = study_in(tmp_path / "s", space, algorithm=algorithm, trials=16, initial=[{"kind": "b"}] * 16)
@@ -228,6 +253,21 @@ def test_a_trial_that_another_machine_has_finished_stands(tmp_path, monkeypatch)
     slept.give_back(trial, 1)
     (known,) = here.trials(TrialState.COMPLETE)
     assert (known.number, known.value, known.user_attrs.get("error")) == (trial.number, 0.5, None)
+
+
+def test_a_trial_that_another_machine_was_first_to_take_leaves_the_next_with_its_own_values(tmp_path, monkeypatch):
+    whole = work(study_in(tmp_path / "whole"))
+    url = f"sqlite:///{tmp_path}/study.db"
+    one, other = (study_in(tmp_path / name / "s", storage=url) for name in ("one", "other"))
+    ask, taken = one.study.ask, []
+
+    def ask_after_the_other():
+        taken.append(other.take())
+        return ask()
+
+    monkeypatch.setattr(one.study, "ask", ask_after_the_other)
+    taken.append(one.take())
+    assert [(trial.number, trial.chosen) for trial in taken] == whole[:2]
 
 
 def test_a_trial_whose_process_is_gone_is_shown_as_interrupted(tmp_path):

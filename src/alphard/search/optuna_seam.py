@@ -7,9 +7,10 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, TPESampler
+from optuna.trial import FrozenTrial
 
-from alphard.search.even import EvenSampler
+from alphard.search import points
 from alphard.search.settings import Settings
 from alphard.search.space import Categorical, Continuous, Dimension, Space
 
@@ -17,6 +18,10 @@ from alphard.search.space import Categorical, Continuous, Dimension, Space
 STARTUP = 8
 # tpe chooses among so many; with Optuna's 24 it finds less in the same trials, and a trial costs far more.
 CANDIDATES = 128
+
+# Where Optuna keeps what it suggested to a trial that runs.  Its gp would take a trial that was killed while its values
+# were written for another that runs, and keep away from what it had suggested itself.
+SUGGESTED = "gp:relative_params"
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # what a user should know, the search says in its own words
 
@@ -30,16 +35,47 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     return IntDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
 
 
-def sampler(settings: Settings, space: Space, number: int, known: int = 0) -> BaseSampler:
-    """What chooses trial `number`, made anew for each: a choice depends on seed, number and the results so far alone.
+class Sampler(BaseSampler):
+    """Chooses a trial's values, from the search's seed, the trial's number and the results so far alone.
 
-    So a search that was killed goes on as it would have, and never repeats the draws of its beginning.
+    So a search that was killed, in the middle of a choice too, goes on as it would have, and never repeats the draws of
+    its beginning.
 
-    known: trials of a warm start.
+    known: trials of a warm start, which have the first numbers.
     """
+
+    def __init__(self, settings: Settings, space: Space, known: int) -> None:
+        self.settings, self.space, self.known = settings, space, known
+
+    def before_trial(self, study: Any, trial: FrozenTrial) -> None:
+        """Begin anew for this trial."""
+        algorithm, number = self.settings.algorithm, trial.number - self.known
+        even = algorithm == "qmc" or (algorithm in ("tpe", "gp") and trial.number < STARTUP)
+        self.point = (points.even if even else points.scattered)(self.space, self.settings.seed, number)
+        self.learner = None if even else _learner(self.settings, number)
+
+    def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """What is chosen together, by what is known."""
+        return self.learner.infer_relative_search_space(study, trial) if self.learner else {}
+
+    def sample_relative(self, study: Any, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Any:
+        """Values for what is chosen together."""
+        if self.learner is None:
+            return {}
+        for key in trial.system_attrs:
+            if key.startswith(SUGGESTED):
+                study._storage.set_trial_system_attr(trial._trial_id, key, "")
+        return self.learner.sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution) -> Any:
+        """A value where nothing is known yet, or learned."""
+        keys = [dimension.key for dimension in self.space]
+        return points.value_at(self.space[param_name], float(self.point[keys.index(param_name)]))
+
+
+def _learner(settings: Settings, number: int) -> BaseSampler | None:
+    """What learns from the results, for trial `number`; None where nothing does."""
     seed = int(np.random.SeedSequence([settings.seed, number]).generate_state(1)[0])
-    if settings.algorithm == "qmc" or (settings.algorithm in ("tpe", "gp") and number + known < STARTUP):
-        return EvenSampler(space, settings.seed, number)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if settings.algorithm == "tpe":
@@ -56,7 +92,7 @@ def sampler(settings: Settings, space: Space, number: int, known: int = 0) -> Ba
             return GPSampler(seed=seed, n_startup_trials=STARTUP)
         if settings.algorithm == "cmaes":
             return CmaEsSampler(seed=seed, warn_independent_sampling=False)
-    return RandomSampler(seed=seed)
+    return None
 
 
 def pruner(settings: Settings, epochs: int) -> BasePruner:

@@ -72,6 +72,7 @@ class Study:
             with self.alone(), self.bulk():
                 self.study = queue.opened(folder, self.storage, settings, fingerprint, epochs, warm)
                 self.warm = int(self.study.user_attrs.get("warm", 0))
+                self.study.sampler = optuna_seam.Sampler(settings, space, self.warm)
                 self.renew()
                 self.total = queue.fill(self.study, settings, space)
         except BaseException:
@@ -113,7 +114,6 @@ class Study:
         waiting = next(iter(self.trials(TrialState.WAITING)), None)
         if waiting is None:
             return None
-        self.study.sampler = optuna_seam.sampler(self.settings, self.space, self.number(waiting), self.warm)
         begun = "owner" in waiting.user_attrs
         # First, so that on other machines, which this lock says nothing to, it never runs with nobody's name.
         self.storage.set_trial_user_attr(waiting._trial_id, "owner", self.owner.name)
