@@ -50,9 +50,10 @@ class Sampler(BaseSampler):
     def before_trial(self, study: Any, trial: FrozenTrial) -> None:
         """Begin anew for this trial."""
         algorithm, number = self.settings.algorithm, trial.number - self.known
-        even = algorithm == "qmc" or (algorithm in ("tpe", "gp") and trial.number < STARTUP)
-        self.point = (points.even if even else points.scattered)(self.space, self.settings.seed, number)
-        self.learner = None if even else _learner(self.settings, number)
+        place = points.even if algorithm in ("qmc", "tpe", "gp") else points.scattered
+        self.point = place(self.space, self.settings.seed, number)
+        begins = algorithm in ("tpe", "gp") and trial.number < STARTUP
+        self.learner = None if begins else _learner(self.settings, number)
 
     def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """What is chosen together, by what is known."""
@@ -68,7 +69,7 @@ class Sampler(BaseSampler):
         return self.learner.sample_relative(study, trial, search_space)
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution) -> Any:
-        """A value where nothing is known yet, or learned."""
+        """A value of which nothing is known yet, or learned: the coordinate of the trial's point."""
         keys = [dimension.key for dimension in self.space]
         return points.value_at(self.space[param_name], float(self.point[keys.index(param_name)]))
 
