@@ -496,12 +496,25 @@ def until(condition, seconds=10):
         time.sleep(0.02)
 
 
-@pytest.mark.more(minutes=5)
+# The judge forks for each Hydra app that it runs, which then finds Hydra, its plugins and its grammar there.
+JUDGED = """
+import runpy, sys
+import hydra._internal.hydra, hydra._internal.utils
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+
+Plugins.instance()
+OverridesParser.create().parse_overrides(["a.b=1e-3", "+c=[x,{d: null}]"])
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.more(minutes=3)
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not JUDGE.exists(), reason="the corpus lies beside the project where it is developed")
 def test_the_corpus():
     """Each of its vectors through the script and a real Hydra app, type-exact."""
-    done = subprocess.run(
-        [sys.executable, JUDGE, SCRIPT], check=False, capture_output=True, text=True, env=real_python()
-    )
+    command = [sys.executable, "-c", JUDGED, JUDGE, SCRIPT]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=real_python())
     assert done.returncode == 0, done.stdout[-3000:]
