@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark in item.iter_markers("more"):
             minutes[item.path] = max(minutes[item.path], mark.kwargs.get("minutes", 0))
     items.sort(key=lambda item: (-minutes[item.path], -tests[item.path]))
+
+
+def copied(folder: Path, *names: str) -> Path:
+    """Folders and files of the project, copied to `folder` as a clone has them, without what is one user's own."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            own = shutil.ignore_patterns("__pycache__", "local", "local.yaml")
+            shutil.copytree(ROOT / name, folder / name, ignore=own)
+        else:
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -2,12 +2,11 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT, environment
+from tests.conftest import ROOT, copied, environment
 
 TEXT = (ROOT / "README.md").read_text()
 
@@ -26,11 +25,7 @@ def lines(*sections: str) -> list[str]:
 
 def copy_of_the_project(folder: Path) -> Path:
     """What a clone has, but for tests and image."""
-    for name in ("configs", "src", "vertex_ai/configs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "local", "local.yaml"))
-    for name in ("train.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder)
-    return folder
+    return copied(folder, "configs", "src", "vertex_ai/configs", "train.py", "pyproject.toml")
 
 
 def typed(folder: Path, line: str) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,6 @@
 """The `alphard` command's skeleton, and `alphard check`."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 
 from alphard.cli import main
 from alphard.subcommands import SUBCOMMANDS
-from tests.conftest import ROOT
+from tests.conftest import ROOT, copied
 
 
 def test_help_lists_every_subcommand_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +60,7 @@ def test_check_tells_every_problem(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_a_bomb_in_the_configs_is_refused_before_they_are_composed(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    copied(tmp_path, "configs")
     lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
     (tmp_path / "configs/experiment/bomb.yaml").write_text("# @package _global_\n" + "\n".join(lines))
     monkeypatch.chdir(tmp_path)

@@ -26,7 +26,7 @@ from alphard.errors import UserError
 from alphard.guard import refuse
 from alphard.search.storages import storage_of
 from alphard.storage import Folder
-from tests.conftest import ROOT, environment
+from tests.conftest import ROOT, copied, environment
 from tests.in_process import run_here
 
 FILES = ("config.yaml", "metrics.json", "model.pt", "preprocessing.skops")
@@ -47,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(finished, tmp_path / "place")
-    shutil.copytree(ROOT / "configs", tmp_path / "place/configs")
+    copied(tmp_path / "place", "configs")
     monkeypatch.chdir(tmp_path / "place")
     return tmp_path / "place"
 
@@ -353,7 +353,7 @@ def test_small_mistakes_have_remedies(study: Path, capsys: pytest.CaptureFixture
     assert "holds no study; there are studies/other; name one" in said_of("results", "studies")
     assert "study.yaml is a file; give the folder of a study" in said_of("results", "studies/other/study.yaml")
     assert "out: is given twice; give it once" in said_of("predict", "run", "rows.csv", "out=a.csv", "out=b.csv")
-    shutil.copytree(ROOT / "configs", "configs")
+    copied(Path(), "configs")
     assert "out: is given twice; give it once" in said_of("prepare", "out=a", "out=b")
     Path("place/train.npz").mkdir(parents=True)
     assert "train.npz is no file, and one of that name goes there" in said_of("prepare", "out=place", "overwrite=true")

@@ -1,7 +1,6 @@
 """`alphard new`: a file of rows becomes an experiment that trains at once."""
 
 import resource
-import shutil
 import time
 import warnings
 from pathlib import Path
@@ -19,7 +18,7 @@ from alphard.compose import compose, must_be_sound
 from alphard.construct import instantiate
 from alphard.data import leaks
 from alphard.experiment_file import one_line, scalar
-from tests.conftest import ROOT, run_train
+from tests.conftest import ROOT, copied, run_train
 
 ROWS = 400
 
@@ -57,8 +56,7 @@ def rows(n: int = ROWS) -> pd.DataFrame:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's folder, and in it rows.csv."""
-    shutil.copytree(ROOT / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("local"))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(copied(tmp_path, "configs"))
     rows().to_csv("rows.csv", index=False)
     return tmp_path
 

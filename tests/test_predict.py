@@ -26,7 +26,7 @@ from alphard.data.chunks import Rows
 from alphard.data.reading import read
 from alphard.errors import Interrupted
 from alphard.storage import Folder
-from tests.conftest import ROOT, environment
+from tests.conftest import copied, environment
 from tests.in_process import config_of, run_here
 
 ROWS = 400
@@ -588,10 +588,7 @@ class Silent(Classifier):
 
 @pytest.mark.more
 def test_an_own_model_predicts_and_one_without_logits_is_told(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "train.py"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    copied(tmp_path, "src", "configs", "pyproject.toml", "train.py")
     (tmp_path / "src/mine").mkdir()
     (tmp_path / "src/mine/__init__.py").write_text(OWN)
     frame().to_csv(tmp_path / "rows.csv", index=False)

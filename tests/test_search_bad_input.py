@@ -1,7 +1,6 @@
 """A search that makes no sense is refused through the real command, before its first trial, and leaves no folder."""
 
 import fcntl
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from alphard.errors import UserError
 from alphard.hydra_seam import command_line
 from alphard.search import plan
 from alphard.search.chosen import must_be_one
-from tests.conftest import ROOT, Train
+from tests.conftest import ROOT, Train, copied
 
 SPACE = """
 # @package _global_
@@ -132,7 +131,7 @@ def test_a_line_that_makes_no_sense(more: list[str], said: str, train: Train, tm
 
 def checked(folder: Path, space: str, *overrides: str) -> int:
     """What `alphard check` says of a search over `space`: what the first worker would."""
-    shutil.copytree(ROOT / "configs", folder / "configs")
+    copied(folder, "configs")
     (folder / "configs/search/mine.yaml").write_text(SPACE.strip().format(space=space))
     return of(folder, "search=mine", *overrides)
 
@@ -164,7 +163,7 @@ def test_a_space_whose_every_trial_has_its_keys_is_sound(space: str, tmp_path: P
 def test_the_files_initial_values_give_way_to_the_command_line(tmp_path: Path) -> None:
     initial = "search.initial=[{learning_rate: 1e-3, epochs: 15}]"
     space = '{learning_rate: "tag(log, interval(1e-4, 1e-1))", epochs: "int(interval(10, 20))"}'
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    copied(tmp_path, "configs")
     (tmp_path / "configs/search/mine.yaml").write_text(SPACE.strip().format(space=space))
     for line in (["learning_rate=0.01"], ["learning_rate=interval(1e-2,1e-1)"], ["epochs=10"], ["epochs=range(16,18)"]):
         assert of(tmp_path, "search=mine", initial, *line)

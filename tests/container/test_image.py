@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import time
 import tomllib
@@ -14,6 +13,8 @@ import engine as engines
 import pytest
 from engine import IMAGE, ROOT, Engine
 from omegaconf import OmegaConf
+
+from tests.conftest import copied
 
 # The first build takes minutes.
 pytestmark = [pytest.mark.more(minutes=3), pytest.mark.timeout(1500)]
@@ -72,15 +73,8 @@ def out(engine: Engine, tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def context(tmp_path: Path) -> Path:
     """A copy of what a build is given, to edit."""
-    folder = tmp_path / "context"
-    folder.mkdir()
-    for name in ("Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy2(ROOT / name, folder)
-    for name in ("train.py", "convert_command.sh"):
-        shutil.copy2(ROOT / name, folder)
-    for name in ("configs", "src"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "local"))
-    return folder
+    about = ("Dockerfile", ".dockerignore", "constraints.txt", "pyproject.toml", "README.md", "LICENSE")
+    return copied(tmp_path / "context", *about, "train.py", "convert_command.sh", "configs", "src")
 
 
 @pytest.fixture

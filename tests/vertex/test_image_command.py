@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from alphard.cli import main
-from tests.conftest import ROOT
+from tests.conftest import ROOT, copied
 
 REGISTRY = "europe-west4-docker.pkg.dev"
 NAME = f"{REGISTRY}/my-project/images/alphard"
@@ -323,14 +323,8 @@ def test_a_real_engine_builds_an_image_that_tells_its_revision(
     monkeypatch.setitem(sys.modules, spec.name, engines)
     spec.loader.exec_module(engines)
     engine = engines.find()
-    project = tmp_path / "project"
-    for name in ("configs", "src", "vertex_ai"):
-        shutil.copytree(
-            ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__", "local", "local.yaml")
-        )
-    for path in ROOT.iterdir():
-        if path.is_file() and path.name != ".git":
-            shutil.copy2(path, project)
+    files = (path.name for path in ROOT.iterdir() if path.is_file() and path.name != ".git")
+    project = copied(tmp_path / "project", "configs", "src", "vertex_ai", *files)
     git(project, "init", "--quiet")
     revision = commit(project)
     tagged = f"localhost/alphard:{revision[:12]}"

@@ -13,7 +13,7 @@ import yaml
 from alphard.arguments import rewrite
 from alphard.cli import main
 from alphard.search.plan import checked
-from tests.conftest import ROOT
+from tests.conftest import copied
 from vertex_ai import search_verdict
 from vertex_ai.client import as_message
 from vertex_ai.job import Submission, of_line
@@ -32,10 +32,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("configs", "vertex_ai/configs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local", "local.yaml"))
-    for name in ("train.py", "convert_command.sh"):
-        shutil.copy(ROOT / name, folder)
+    copied(folder, "configs", "vertex_ai/configs", "train.py", "convert_command.sh")
     monkeypatch.chdir(folder)
     monkeypatch.delenv("AIP_MODEL_DIR", raising=False)
     return folder

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from alphard import artifacts
 from alphard.cli import main
-from tests.conftest import ROOT, environment
+from tests.conftest import ROOT, copied, environment
 from tests.in_process import run_here
 from tests.killing import left_by, resumptions
 from tests.vertex import small_jobs
@@ -50,10 +50,7 @@ JOBS = ("project=p", "region=us-central1", "base=gs://b/artifacts")
 
 def make_project(folder: Path) -> Path:
     """A project of one's own, to change and to call alphard in."""
-    for name in ("configs", "vertex_ai/configs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local", "local.yaml"))
-    for name in ("train.py", "convert_command.sh"):
-        shutil.copy(ROOT / name, folder)
+    copied(folder, "configs", "vertex_ai/configs", "train.py", "convert_command.sh")
     (folder / "configs/search/tiny.yaml").write_text(TINY)
     return folder
 

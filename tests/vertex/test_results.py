@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from omegaconf import OmegaConf
 from alphard.cli import main
 from alphard.search import results
 from alphard.storage import Folder
-from tests.conftest import ROOT, run_train
+from tests.conftest import ROOT, copied, run_train
 from tests.in_process import run_here
 from tests.spent import ROOM
 from tests.vertex.bucket import Bucket
@@ -114,9 +113,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> list[LeftBy]:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's folder, to call alphard in."""
-    for path in ("configs", "vertex_ai/configs"):
-        shutil.copytree(ROOT / path, tmp_path / path, ignore=shutil.ignore_patterns("local", "local.yaml"))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(copied(tmp_path, "configs", "vertex_ai/configs"))
     for name in ("AIP_MODEL_DIR", "VERTEX_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path

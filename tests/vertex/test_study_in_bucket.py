@@ -16,7 +16,7 @@ from alphard.search import brought
 from alphard.search import carried as module
 from alphard.search.carried import Carried, carried
 from alphard.storage import Folder
-from tests.conftest import ROOT, run_train
+from tests.conftest import copied, run_train
 from tests.killing import training, wait_for
 from tests.test_packed import FIXED, PACKED, rows_of
 from tests.vertex.bucket import Bucket
@@ -31,9 +31,7 @@ NAMES = ["experiment/mlp_best.yaml", "journal.log", "study.yaml", "trials.csv"]
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of its own, where `alphard` is called."""
-    folder = tmp_path / "project"
-    for name in ("configs", "vertex_ai/configs"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local", "local.yaml"))
+    folder = copied(tmp_path / "project", "configs", "vertex_ai/configs")
     monkeypatch.chdir(folder)
     return folder
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from alphard.cli import main
-from tests.conftest import ROOT
+from tests.conftest import copied
 from vertex_ai import job
 from vertex_ai.client import as_message
 
@@ -20,11 +20,7 @@ LESSON += ["val=gs://b/data/val_data.npz", *GIVEN, "staging=gs://b/staging"]
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of one's own, to change and to call alphard in."""
-    shutil.copytree(ROOT / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("local"))
-    shutil.copytree(
-        ROOT / "vertex_ai/configs", tmp_path / "vertex_ai/configs", ignore=shutil.ignore_patterns("local.yaml")
-    )
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(copied(tmp_path, "configs", "vertex_ai/configs"))
     for name in ("AIP_MODEL_DIR", "VERTEX_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 
 from alphard.cli import main
-from tests.conftest import ROOT
+from tests.conftest import ROOT, copied
 from tests.vertex.bucket import Bucket
 from tests.vertex.service import Service
 from vertex_ai.places import Direct
@@ -20,9 +19,7 @@ pytestmark = pytest.mark.more  # four trainings, two of them through the entry p
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for path in ("configs", "vertex_ai/configs"):
-        shutil.copytree(ROOT / path, tmp_path / path, ignore=shutil.ignore_patterns("local", "local.yaml"))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(copied(tmp_path, "configs", "vertex_ai/configs"))
     return tmp_path
 
 
