@@ -97,6 +97,27 @@ def test_a_file_that_cannot_be_composed_is_told_from_one_that_is_not_there(
         assert "there is no option" not in one
 
 
+def test_an_option_that_is_nowhere_is_told_with_those_of_all_folders(tmp_path: Path) -> None:
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    (tmp_path / "own/experiment/rows_best.yaml").write_text("# @package _global_\nseed: 3\n")
+    nested = "# @package _global_\ndefaults: [override /optimizer: sdg]\n"
+    (tmp_path / "own/experiment/nested.yaml").write_text(nested)
+    for words, problem in (
+        (
+            ["experiment=row_best"],
+            "experiment: there is no option row_best; did you mean `rows_best`? The options are ",
+        ),
+        (
+            ["experiment=nested"],
+            "optimizer: there is no option sdg; did you mean `sgd`? The options are adam, adamw, sgd",
+        ),
+    ):
+        done = run_train(tmp_path, "--config-dir=own", *words)
+        assert (done.status, done.out) == (2, "")
+        assert problem in done.err
+        assert done.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "problems"),
     [

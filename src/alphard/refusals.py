@@ -14,6 +14,8 @@ from alphard.check import nearest
 # Hydra raises ValueError for GROUP=null, and for flags that contradict each other.
 Refusals = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 SWEEPS = ("choice", "interval", "range", "tag", "int")
+# In which file, the group, what it was asked for, and what it has, a line each.
+UNKNOWN = r"(?:In '(\S+)': )?Could not find '(\S+)/(\S+)'\s+Available options in .*\n((?:\t.*\n?)+)"
 QUOTED = "quote a value that holds , = : ( ) [ ] { } or blanks twice: 'key=\"a, b\"'"
 
 
@@ -25,6 +27,10 @@ def first_line(error: BaseException) -> str:
     if packed := re.search(r"In '?(\w+)/([\w./-]+?)'?: Could not override '[\w/]+@\1\.", str(error)):
         group, name = packed.groups()
         return f"{group}/{name}.yaml: overrides another group's option; its first line is `# @package _global_`, then"
+    if unknown := re.search(UNKNOWN, str(error)):
+        file, group, value, listed = unknown.groups()
+        where = f"{file}.yaml: " if file and "/" in file else ""
+        return f"{where}{group}: {no_option(value, listed.split())}"
     cause = error.__cause__
     lines = [line for line in str(error).strip().split("\n") if line.strip()]
     if isinstance(cause, OmegaConfBaseException):
