@@ -14,7 +14,8 @@ from alphard.search import points
 from alphard.search.settings import Settings
 from alphard.search.space import Categorical, Continuous, Dimension, Space
 
-# tpe and gp begin with a Sobol sequence, which covers a space better than random draws (Bergstra and Bengio 2012, 5).
+# tpe and gp begin with a Sobol sequence, which covers a space better than random draws (Bergstra and Bengio 2012, 5);
+# of so many trials at least, and of more where fewer than these have ended, as in a first pack.
 STARTUP = 8
 # tpe chooses among so many; with Optuna's 24 it finds less in the same trials, and a trial costs far more.
 CANDIDATES = 128
