@@ -1,6 +1,5 @@
 """What Hydra refuses, in words that say what would be right."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from alphard.compose import Refusals, check_sweep, compose, refused
 from alphard.errors import UserError
 from alphard.hydra_seam import command_line
 from alphard.refusals import illegible
-from tests.conftest import ROOT, run_train
+from tests.conftest import ROOT, copied, run_train
 
 pytestmark = pytest.mark.hydra
 
@@ -85,8 +84,7 @@ def test_what_follows_from_an_option_that_is_not_there_is_not_said(words: list[s
 def test_a_file_that_cannot_be_composed_is_told_from_one_that_is_not_there(
     group: str, text: str, problem: str, tmp_path: Path
 ) -> None:
-    configs = tmp_path / "configs"
-    shutil.copytree(CONFIGS, configs)
+    configs = copied(tmp_path, "configs") / "configs"
     (configs / group / "broken.yaml").write_text(text)
     for words in ([f"{group}=broken"], [f"{group}=broken", "seed=1"], ["-m", f"{group}=broken"]):
         line = command_line(words)

@@ -48,16 +48,10 @@ class Sampler(BaseSampler):
     def __init__(self, settings: Settings, space: Space, known: int) -> None:
         self.settings, self.space, self.known = settings, space, known
 
-    def before_trial(self, study: Any, trial: FrozenTrial) -> None:
-        """Begin anew for this trial."""
-        algorithm, number = self.settings.algorithm, trial.number - self.known
-        place = points.even if algorithm in ("qmc", "tpe", "gp") else points.scattered
-        self.point = place(self.space, self.settings.seed, number)
-        begins = algorithm in ("tpe", "gp") and trial.number < STARTUP
-        self.learner = None if begins else _learner(self.settings, number)
-
     def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """What is chosen together, by what is known."""
+        """What is chosen together, by what is known; it comes first, and only where anything is left to choose."""
+        begins = self.settings.algorithm in ("tpe", "gp") and trial.number < STARTUP
+        self.learner = None if begins else _learner(self.settings, trial.number - self.known)
         return self.learner.infer_relative_search_space(study, trial) if self.learner else {}
 
     def sample_relative(self, study: Any, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Any:
@@ -71,8 +65,10 @@ class Sampler(BaseSampler):
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: BaseDistribution) -> Any:
         """A value of which nothing is known yet, or learned: the coordinate of the trial's point."""
+        place = points.even if self.settings.algorithm in ("qmc", "tpe", "gp") else points.scattered
+        point = place(self.space, self.settings.seed, trial.number - self.known)
         keys = [dimension.key for dimension in self.space]
-        return points.value_at(self.space[param_name], float(self.point[keys.index(param_name)]))
+        return points.value_at(self.space[param_name], float(point[keys.index(param_name)]))
 
 
 def _learner(settings: Settings, number: int) -> BaseSampler | None:

@@ -4,6 +4,7 @@ So no value depends on those drawn before it.  Optuna draws one after the other,
 to chance and counts its points in the storage, where a killed process loses some.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ Point = npt.NDArray[np.float64]
 SCRAMBLED = 1 << 12  # trials, after which another scrambling of the sequence begins
 
 
+@functools.lru_cache(maxsize=1)  # a trial's dimensions ask one by one, and it takes a third of a millisecond
 def even(space: Space, seed: int, number: int) -> Point:
     """The number-th point, (D,) in [0, 1), of the scrambled Sobol sequence of `seed`."""
     from scipy.stats import qmc
